@@ -1,0 +1,1 @@
+//! The commands that inspect an agent, one file each.

@@ -1,0 +1,1 @@
+//! Sources: Kubernetes objects from files (later: the API server) to `snapshot::input::Inputs`.

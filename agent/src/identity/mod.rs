@@ -1,0 +1,1 @@
+//! SPIFFE certificates of the pods of this node: store, renewal, CA client.

@@ -1,0 +1,15 @@
+//! Posthaste: a service mesh without sidecars. One agent per node captures the sockets of enrolled pods with
+//! eBPF and carries them through mutual TLS to the agent of the pod they are meant for.
+//!
+//! Start reading at `path` (what happens to a connection) and `snapshot` (what the node knows).
+
+pub mod bpf;
+pub mod ca;
+pub mod cli;
+pub mod control;
+pub mod identity;
+pub mod observe;
+pub mod resilience;
+pub mod snapshot;
+pub mod tls;
+pub mod tunnel;

@@ -1,0 +1,1 @@
+//! Metrics, connection table, access log, admin socket.

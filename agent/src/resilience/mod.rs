@@ -1,0 +1,1 @@
+//! Pure state machines that decide when to avoid, retry or limit.

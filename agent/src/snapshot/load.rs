@@ -1,0 +1,35 @@
+//! The only mutable cells a snapshot points to: what this node has learnt of an endpoint and of a service port.
+//! They are carried from one snapshot to the next by key, so that a reload forgets nothing. Pure: time is an argument.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, AtomicU64},
+    },
+};
+
+/// Load and health of one endpoint of one service port, as this node sees it.
+#[derive(Debug, Default)]
+pub struct EndpointLoad {
+    /// Connections open or being opened through this agent.
+    pub outstanding: AtomicU32,
+    /// Peak-EWMA of connect time in nanoseconds; 0 before the first.
+    pub ewma_ns: AtomicU64,
+    /// When `ewma_ns` was last updated, nanoseconds of the agent's monotonic clock.
+    pub ewma_at_ns: AtomicU64,
+    /// Failures in a row.
+    pub failures: AtomicU32,
+    /// Not picked before this time (nanoseconds of the agent's monotonic clock); 0 when not ejected.
+    pub ejected_until_ns: AtomicU64,
+    /// How often it was ejected without a success in between; the ejection grows with it.
+    pub ejections: AtomicU32,
+}
+
+/// What is shared by the endpoints of one service port.
+#[derive(Debug, Default)]
+pub struct ServiceState {
+    /// `sessionAffinity: ClientIP`: the endpoint of each client and when it was last used (nanoseconds).
+    pub affinity: Mutex<HashMap<IpAddr, (SocketAddr, u64)>>,
+}

@@ -1,0 +1,16 @@
+//! What the node knows at one instant: an immutable [`Snapshot`], built by a pure function from
+//! [`input::Inputs`], loaded once per connection by the data path. Pure: no I/O, no clock, no logging.
+
+pub mod build;
+pub mod input;
+pub mod load;
+pub mod lookup;
+pub mod model;
+pub mod problem;
+pub mod spiffe;
+
+pub use load::{EndpointLoad, ServiceState};
+pub use lookup::Route;
+pub use model::{Endpoint, FailMode, LocalPod, MtlsMode, Service, ServicePort, Snapshot, Workload};
+pub use problem::Problem;
+pub use spiffe::SpiffeId;

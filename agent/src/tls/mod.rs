@@ -1,0 +1,1 @@
+//! rustls configurations and verification of the peer.
