@@ -8,6 +8,7 @@ pub mod ca;
 pub mod cli;
 pub mod control;
 pub mod identity;
+pub mod netns;
 pub mod observe;
 pub mod resilience;
 pub mod snapshot;

@@ -1,0 +1,152 @@
+//! Sockets made ahead of need, so that a connection does not wait for a namespace thread.
+//!
+//! Each worker has its own stock. It starts empty for each pod, kind and family; a miss is served at once by a
+//! namespace thread and makes the stock grow, so that a busy pod has up to [`MOST`] at hand and an idle one none to speak of.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
+
+use socket2::Socket;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{
+    Namespace, NamespaceThreads, SocketOptions,
+    socket::{Family, delivering, dialling},
+};
+
+/// The most sockets kept for one pod, kind and family on one worker.
+const MOST: usize = 64;
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// To other pods and to the outside.
+    Dial,
+    /// To the pod's own application, in the caller's name.
+    Deliver,
+}
+
+type Shelf = (u64, Kind, Family);
+
+#[derive(Default)]
+struct Stored {
+    sockets: Vec<Socket>,
+    /// How many to make at the next refill; doubles at each miss.
+    batch: usize,
+    refilling: bool,
+}
+
+/// One worker's stock; cheap to clone, not to be sent.
+#[derive(Clone)]
+pub struct SocketStock {
+    threads: NamespaceThreads,
+    options: SocketOptions,
+    shelves: Rc<RefCell<HashMap<Shelf, Stored>>>,
+}
+
+impl SocketStock {
+    /// An empty stock.
+    #[must_use]
+    pub fn new(threads: NamespaceThreads, options: SocketOptions) -> Self {
+        Self { threads, options, shelves: Rc::default() }
+    }
+
+    /// Connects from inside `namespace` to `destination`.
+    ///
+    /// # Errors
+    /// Whatever `socket` or `connect` answers.
+    pub async fn dial(&self, namespace: &Arc<Namespace>, destination: SocketAddr) -> io::Result<TcpStream> {
+        let socket = self.take(namespace, Kind::Dial, Family::of(destination.ip())).await?;
+        connect(socket, destination).await
+    }
+
+    /// Connects to the pod's own application at `destination`, in the name of `client`.
+    ///
+    /// # Errors
+    /// Whatever `socket`, `bind` or `connect` answers.
+    pub async fn deliver(
+        &self,
+        namespace: &Arc<Namespace>,
+        client: IpAddr,
+        destination: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        let socket = self.take(namespace, Kind::Deliver, Family::of(destination.ip())).await?;
+        if Family::of(client) == Family::of(destination.ip()) {
+            socket.bind(&SocketAddr::new(client, 0).into())?;
+        }
+        connect(socket, destination).await
+    }
+
+    /// Forgets a pod that left; its unused sockets would keep its namespace alive.
+    pub fn forget(&self, cookie: u64) {
+        self.shelves.borrow_mut().retain(|shelf, _| shelf.0 != cookie);
+    }
+
+    async fn take(&self, namespace: &Arc<Namespace>, kind: Kind, family: Family) -> io::Result<Socket> {
+        let shelf = (namespace.cookie(), kind, family);
+        let (found, refill) = {
+            let mut shelves = self.shelves.borrow_mut();
+            let stored = shelves.entry(shelf).or_default();
+            let found = stored.sockets.pop();
+            let low = stored.sockets.len() * 2 < stored.batch || found.is_none();
+            let refill = (low && !stored.refilling).then(|| {
+                if found.is_none() {
+                    stored.batch = (stored.batch * 2).clamp(1, MOST);
+                }
+                stored.refilling = true;
+                stored.batch
+            });
+            (found, refill)
+        };
+        if let Some(count) = refill {
+            let this = self.clone();
+            let namespace = Arc::clone(namespace);
+            tokio::task::spawn_local(async move { this.refill(&namespace, shelf, count).await });
+        }
+        match found {
+            Some(socket) => Ok(socket),
+            None => self
+                .make(namespace, kind, family, 1)
+                .await?
+                .pop()
+                .ok_or_else(|| io::Error::other("no socket")),
+        }
+    }
+
+    async fn refill(&self, namespace: &Arc<Namespace>, shelf: Shelf, count: usize) {
+        let made = self.make(namespace, shelf.1, shelf.2, count).await;
+        // A pod that was forgotten meanwhile has no shelf: its sockets are dropped here.
+        if let Some(stored) = self.shelves.borrow_mut().get_mut(&shelf) {
+            stored.refilling = false;
+            stored.sockets.extend(made.unwrap_or_default());
+        }
+    }
+
+    async fn make(
+        &self,
+        namespace: &Arc<Namespace>,
+        kind: Kind,
+        family: Family,
+        count: usize,
+    ) -> io::Result<Vec<Socket>> {
+        let options = self.options.clone();
+        let make = move || -> io::Result<Vec<Socket>> {
+            let one = match kind {
+                Kind::Dial => dialling,
+                Kind::Deliver => delivering,
+            };
+            (0..count).map(|_| one(family, &options)).collect()
+        };
+        self.threads.run(Arc::clone(namespace), make).await.map_err(io::Error::other)?
+    }
+}
+
+async fn connect(socket: Socket, destination: SocketAddr) -> io::Result<TcpStream> {
+    TcpSocket::from_std_stream(socket.into()).connect(destination).await
+}

@@ -1,0 +1,197 @@
+//! Makes the node follow the snapshot: enrols the pods that are wanted, releases those that are not any more.
+//!
+//! The order is what matters. Enrolling: the kernel first learns of the pod without listeners, so that a pod that fails
+//! closed sends nothing in plaintext from then on; then rules, listeners and workers; then the kernel learns of the
+//! listeners. Releasing: the kernel first, so that nothing new arrives, then workers, listeners and rules.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use crate::{
+    bpf::{Capture, PodListeners, WantedPod},
+    netns::{ListenerPorts, Namespace, NamespaceThreads, SocketOptions, listen, plumbing::Plumbing},
+    snapshot::{LocalPod, Problem, Snapshot},
+    worker::{Command, WorkerHandle},
+};
+
+/// What enrolling needs.
+pub struct Means {
+    /// Threads that enter namespaces.
+    pub threads: NamespaceThreads,
+    /// Options of listeners.
+    pub sockets: SocketOptions,
+    /// Their ports.
+    pub ports: ListenerPorts,
+    /// Addresses of this node, whose probes always pass.
+    pub node_addresses: Vec<IpAddr>,
+}
+
+/// The enrolled pods of this node, by uid.
+pub struct Pods {
+    means: Means,
+    enrolled: HashMap<Arc<str>, Enrolled>,
+}
+
+struct Enrolled {
+    pod: Arc<LocalPod>,
+    namespace: Arc<Namespace>,
+    listeners: Arc<PodListeners>,
+    plumbing: Option<Plumbing>,
+}
+
+impl Pods {
+    /// Nobody enrolled yet.
+    #[must_use]
+    pub fn new(means: Means) -> Self {
+        Self { means, enrolled: HashMap::new() }
+    }
+
+    /// Follows `snapshot`. Whatever cannot be done is a problem, and is tried again at the next call.
+    pub async fn follow(
+        &mut self,
+        snapshot: &Snapshot,
+        capture: &mut Capture,
+        workers: &[WorkerHandle],
+    ) -> Vec<Problem> {
+        let left = self.take_left(snapshot);
+        let mut problems = self.open_new(snapshot).await;
+        problems.extend(capture.apply(&self.wanted(), &self.means.node_addresses));
+        for (enrolled, gone) in left {
+            self.release(enrolled, gone, workers).await;
+        }
+        let installed = self.install_new(workers, &mut problems).await;
+        if installed {
+            problems.extend(capture.apply(&self.wanted(), &self.means.node_addresses));
+        }
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
+    /// Releases everything, for a clean stop; the kernel's side is undone by the caller.
+    pub async fn release_all(&mut self, workers: &[WorkerHandle]) {
+        for (_, enrolled) in std::mem::take(&mut self.enrolled) {
+            self.release(enrolled, false, workers).await;
+        }
+    }
+
+    /// Cookie and uid of every enrolled pod.
+    pub fn cookies(&self) -> impl Iterator<Item = (u64, &Arc<LocalPod>)> {
+        self.enrolled.values().map(|enrolled| (enrolled.namespace.cookie(), &enrolled.pod))
+    }
+
+    /// Pods that are not wanted any more, or whose namespace is not what its path names now.
+    fn take_left(&mut self, snapshot: &Snapshot) -> Vec<(Enrolled, bool)> {
+        let fate = |enrolled: &Enrolled| match snapshot.local_pods.get(&enrolled.pod.workload.uid) {
+            Some(pod) if pod.netns == *enrolled.namespace.path() && enrolled.namespace.is_current() => None,
+            Some(_) => Some(true),
+            None => Some(is_gone(snapshot, enrolled)),
+        };
+        let leaving: Vec<(Arc<str>, bool)> = self
+            .enrolled
+            .iter()
+            .filter_map(|(uid, enrolled)| fate(enrolled).map(|gone| (Arc::clone(uid), gone)))
+            .collect();
+        leaving
+            .into_iter()
+            .filter_map(|(uid, gone)| self.enrolled.remove(&uid).map(|enrolled| (enrolled, gone)))
+            .collect()
+    }
+
+    async fn open_new(&mut self, snapshot: &Snapshot) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (uid, pod) in &snapshot.local_pods {
+            if let Some(enrolled) = self.enrolled.get_mut(uid) {
+                enrolled.pod = Arc::clone(pod);
+                continue;
+            }
+            match self.means.threads.open(pod.netns.clone()).await {
+                Ok(namespace) => {
+                    let listeners = Arc::new(PodListeners { v4: None, v6: None });
+                    let namespace = Arc::new(namespace);
+                    let enrolled = Enrolled { pod: Arc::clone(pod), namespace, listeners, plumbing: None };
+                    self.enrolled.insert(Arc::clone(uid), enrolled);
+                }
+                Err(error) => problems.push(problem(pod, &error)),
+            }
+        }
+        problems
+    }
+
+    /// Rules, listeners and workers for pods that have none; whether there was any.
+    async fn install_new(&mut self, workers: &[WorkerHandle], problems: &mut Vec<Problem>) -> bool {
+        let mut any = false;
+        for (uid, enrolled) in &mut self.enrolled {
+            if enrolled.plumbing.is_some() {
+                continue;
+            }
+            match install(&self.means, uid, enrolled, workers).await {
+                Ok(()) => any = true,
+                Err(reason) => problems.push(reason),
+            }
+        }
+        any
+    }
+
+    async fn release(&self, enrolled: Enrolled, gone: bool, workers: &[WorkerHandle]) {
+        for worker in workers {
+            worker.tell(Command::Release { cookie: enrolled.namespace.cookie(), gone });
+        }
+        if let Some(plumbing) = enrolled.plumbing
+            && !gone
+        {
+            plumbing.remove(&self.means.threads).await;
+        }
+        tracing::info!(pod = %enrolled.pod.workload.uid, gone, "released");
+    }
+
+    fn wanted(&self) -> Vec<WantedPod> {
+        let wanted = |enrolled: &Enrolled| WantedPod {
+            cookie: enrolled.namespace.cookie(),
+            netns: enrolled.namespace.descriptor(),
+            uid: Arc::clone(&enrolled.pod.workload.uid),
+            fail_mode: enrolled.pod.fail_mode,
+            exclude_outbound: enrolled.pod.exclude_outbound_ports.clone(),
+            exclude_inbound: enrolled.pod.exclude_inbound_ports.clone(),
+            listeners: Arc::clone(&enrolled.listeners),
+        };
+        self.enrolled.values().map(wanted).collect()
+    }
+}
+
+/// A pod that is only unlabelled keeps its connections; one that left, or whose namespace is another now, does not.
+fn is_gone(snapshot: &Snapshot, enrolled: &Enrolled) -> bool {
+    let still = |address| snapshot.workloads.get(address).is_some_and(|found| found.uid == enrolled.pod.workload.uid);
+    !enrolled.namespace.is_current() || !enrolled.pod.workload.addresses.iter().any(still)
+}
+
+async fn install(
+    means: &Means,
+    uid: &Arc<str>,
+    enrolled: &mut Enrolled,
+    workers: &[WorkerHandle],
+) -> Result<(), Problem> {
+    let namespace = &enrolled.namespace;
+    let plumbing = Plumbing::install(&means.threads, namespace, means.sockets.mark)
+        .await
+        .map_err(|error| problem(&enrolled.pod, &error))?;
+    let (per_worker, kernel) = listen(&means.threads, namespace, means.ports, workers.len(), &means.sockets)
+        .await
+        .map_err(|error| problem(&enrolled.pod, &error))?;
+    for (worker, listeners) in workers.iter().zip(per_worker) {
+        let (uid, namespace) = (Arc::clone(uid), Arc::clone(namespace));
+        worker.tell(Command::Enrol { uid, namespace, listeners });
+    }
+    enrolled.listeners = Arc::new(PodListeners { v4: kernel.v4, v6: kernel.v6 });
+    enrolled.plumbing = Some(plumbing);
+    tracing::info!(pod = %uid, cookie = namespace.cookie(), "enrolled");
+    Ok(())
+}
+
+fn problem(pod: &LocalPod, error: &dyn std::error::Error) -> Problem {
+    Problem {
+        origin: "node".to_owned(),
+        object: format!("Pod/{}/{}", pod.workload.namespace, pod.workload.name),
+        field: "metadata.annotations[posthaste.dev/netns]".to_owned(),
+        reason: error.to_string(),
+    }
+}

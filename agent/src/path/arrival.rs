@@ -1,0 +1,86 @@
+//! What a connection looks like when it arrives: the three ways in, and how each is told no.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::TcpStream;
+
+use super::relay::reset_on_drop;
+use crate::{
+    observe::{CloseReason, Direction},
+    snapshot::SpiffeId,
+    tunnel::{Authority, Incoming},
+};
+
+/// A connection at the door.
+#[derive(Debug)]
+pub enum Arrival<I> {
+    /// The pod's application connected to somewhere; the connect hooks brought it here.
+    Captured {
+        /// The application's connection.
+        near: TcpStream,
+        /// The application's end of it, a loopback address.
+        client: SocketAddr,
+    },
+    /// Somebody connected to the pod without a tunnel.
+    Plaintext {
+        /// The caller's connection.
+        near: TcpStream,
+        /// The caller.
+        client: SocketAddr,
+        /// The pod's address and port that the caller asked for.
+        destination: SocketAddr,
+    },
+    /// A stream of a tunnel that ends at the pod.
+    Tunnelled {
+        /// The peer's CONNECT.
+        request: I,
+        /// Where the tunnel comes from: the calling pod's own address.
+        client: SocketAddr,
+        /// The pod's address that the tunnel was made to.
+        own: IpAddr,
+        /// Who the caller proved to be.
+        peer: SpiffeId,
+    },
+}
+
+impl<I: Incoming> Arrival<I> {
+    /// Whether the pod calls or is called.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Self::Captured { .. } => Direction::Outbound,
+            Self::Plaintext { .. } | Self::Tunnelled { .. } => Direction::Inbound,
+        }
+    }
+
+    /// The caller's address as it was seen.
+    pub fn client(&self) -> SocketAddr {
+        match self {
+            Self::Captured { client, .. } | Self::Plaintext { client, .. } | Self::Tunnelled { client, .. } => *client,
+        }
+    }
+
+    /// Says no: a reset, or an HTTP status.
+    pub fn refuse(self, reason: CloseReason) {
+        match self {
+            Self::Captured { near, .. } | Self::Plaintext { near, .. } => reset_on_drop(&near),
+            Self::Tunnelled { request, .. } => request.refuse(status(reason)),
+        }
+    }
+
+    /// The authority of the CONNECT, where there is one.
+    pub fn authority(&self) -> Option<&Authority> {
+        match self {
+            Self::Tunnelled { request, .. } => Some(&request.head().authority),
+            Self::Captured { .. } | Self::Plaintext { .. } => None,
+        }
+    }
+}
+
+/// The answers of HBONE to a CONNECT: 400 bad request, 401 refused by policy, 503 no upstream.
+fn status(reason: CloseReason) -> u16 {
+    match reason {
+        CloseReason::BadRequest(status) => status,
+        CloseReason::PolicyDenied | CloseReason::PlaintextRefused => 401,
+        _ => 503,
+    }
+}

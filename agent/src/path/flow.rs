@@ -1,0 +1,247 @@
+//! The two flows of a relay: out of a socket into a tunnel, and out of anything into a socket.
+//!
+//! A waiting flow holds no buffer: readability comes first, then room on the other side, and only then a buffer, from
+//! the thread while reads are small. Reads grow while they come back full and shrink when they do not.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::Shutdown,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
+
+use super::relay::End;
+use crate::tunnel::{ReceiveHalf, SendHalf};
+
+/// Reads up to this size go through the thread's buffer and leave as exact copies.
+const SMALL: usize = 16 * 1024;
+/// The largest single read.
+const LARGE: usize = 256 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SMALL].into_boxed_slice());
+}
+
+/// Which socket of a relay between two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The one that was accepted.
+    Near,
+    /// The one that was dialled.
+    Far,
+}
+
+impl Side {
+    fn broke(self, error: io::Error) -> End {
+        match self {
+            Self::Near => End::Near(error),
+            Self::Far => End::Far(error),
+        }
+    }
+}
+
+/// Out of the accepted socket into a tunnel.
+pub(super) struct Draw<'socket, S> {
+    pub(super) reader: Reads<'socket>,
+    pub(super) send: S,
+}
+
+impl<S: SendHalf> Draw<'_, S> {
+    /// Carries until the socket's end of file, which is passed on.
+    pub(super) fn poll(&mut self, count: impl Fn(usize), cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        loop {
+            ready!(self.reader.poll_ready(cx)).map_err(End::Near)?;
+            let room = ready!(self.send.poll_capacity(cx, self.reader.chunk)).map_err(End::Stream)?;
+            let data = ready!(self.reader.poll_read(cx, room)).map_err(End::Near)?;
+            if data.is_empty() {
+                self.send.finish().map_err(End::Stream)?;
+                return Poll::Ready(Ok(()));
+            }
+            count(data.len());
+            self.send.send(data).map_err(End::Stream)?;
+        }
+    }
+}
+
+/// Reads a socket in pieces that grow with what comes.
+pub(super) struct Reads<'socket> {
+    socket: &'socket TcpStream,
+    chunk: usize,
+}
+
+impl<'socket> Reads<'socket> {
+    pub(super) fn new(socket: &'socket TcpStream) -> Self {
+        Self { socket, chunk: SMALL }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_read_ready(cx)
+    }
+
+    /// At most `room` bytes; nothing at the end of file. To be called when [`Reads::poll_ready`] was ready; a false alarm
+    /// is pending again.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Bytes>> {
+        let limit = room.min(self.chunk);
+        loop {
+            let read = if limit <= SMALL { self.read_small(limit) } else { self.read_large(limit) };
+            match read {
+                Ok(data) => {
+                    if data.len() < limit {
+                        drained(self.socket, Interest::READABLE);
+                    }
+                    self.chunk = next_chunk(self.chunk, limit, data.len());
+                    return Poll::Ready(Ok(data));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_ready(cx))?,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn read_small(&self, limit: usize) -> io::Result<Bytes> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let room = scratch.get_mut(..limit).unwrap_or_default();
+            let read = self.socket.try_read(room)?;
+            Ok(Bytes::copy_from_slice(room.get(..read).unwrap_or_default()))
+        })
+    }
+
+    fn read_large(&self, limit: usize) -> io::Result<Bytes> {
+        let mut data = BytesMut::with_capacity(limit);
+        let read = self.socket.try_read_buf(&mut data)?;
+        // A buffer that is mostly empty would be held whole until the other side took it.
+        if read < limit / 4 { Ok(Bytes::copy_from_slice(&data)) } else { Ok(data.freeze()) }
+    }
+}
+
+/// A short read or write has said all the kernel has to say: the next one would block, so wait for it at once instead of asking.
+fn drained(socket: &TcpStream, interest: Interest) {
+    let _ = socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+}
+
+/// Grows fourfold on a full read, halves on a read that needed less than a quarter.
+fn next_chunk(chunk: usize, limit: usize, read: usize) -> usize {
+    if read == limit && limit == chunk {
+        (chunk * 4).min(LARGE)
+    } else if read < chunk / 4 {
+        (chunk / 2).max(SMALL)
+    } else {
+        chunk
+    }
+}
+
+/// Where [`Pour`] takes its bytes from.
+pub(super) trait Source {
+    /// The next piece; none at the end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>>;
+    /// So many bytes were passed on.
+    fn passed(&mut self, bytes: usize);
+}
+
+/// A tunnel's stream as a source.
+pub(super) struct FromTunnel<R>(pub(super) R);
+
+impl<R: ReceiveHalf> Source for FromTunnel<R> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>> {
+        self.0.poll_data(cx).map(|next| next.map(|data| data.map_err(End::Stream)))
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        self.0.release(bytes);
+    }
+}
+
+/// A socket as a source.
+pub(super) struct FromSocket<'socket> {
+    pub(super) reader: Reads<'socket>,
+    pub(super) side: Side,
+}
+
+impl Source for FromSocket<'_> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>> {
+        let read = match ready!(self.reader.poll_ready(cx)) {
+            Ok(()) => ready!(self.reader.poll_read(cx, LARGE)),
+            Err(error) => Err(error),
+        };
+        Poll::Ready(match read {
+            Ok(data) if data.is_empty() => None,
+            Ok(data) => Some(Ok(data)),
+            Err(error) => Some(Err(self.side.broke(error))),
+        })
+    }
+
+    fn passed(&mut self, _bytes: usize) {}
+}
+
+/// Out of a source into a socket.
+pub(super) struct Pour<'socket, F> {
+    pub(super) writer: &'socket TcpStream,
+    pub(super) side: Side,
+    pub(super) source: F,
+    pub(super) pending: Bytes,
+}
+
+impl<F: Source> Pour<'_, F> {
+    /// Carries until the end of the source, which is passed on.
+    pub(super) fn poll(&mut self, count: impl Fn(usize), cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        loop {
+            while !self.pending.is_empty() {
+                let written = ready!(self.poll_write(cx)).map_err(|error| self.side.broke(error))?;
+                self.pending.advance(written);
+                self.source.passed(written);
+                count(written);
+            }
+            // An empty slice of a large buffer would keep the buffer.
+            self.pending = Bytes::new();
+            match ready!(self.source.poll_next(cx)) {
+                Some(data) => self.pending = data?,
+                None => {
+                    // A socket whose peer has gone cannot be shut down; the other direction will tell.
+                    let _ = SockRef::from(self.writer).shutdown(Shutdown::Write);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.writer.poll_write_ready(cx))?;
+            match self.writer.try_write(&self.pending) {
+                Ok(written) => {
+                    if written < self.pending.len() {
+                        drained(self.writer, Interest::WRITABLE);
+                    }
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_grow_when_full_and_shrink_when_nearly_empty() {
+        let table = [
+            ((SMALL, SMALL, SMALL), SMALL * 4),
+            ((SMALL, SMALL, 100), SMALL),
+            ((LARGE, LARGE, LARGE), LARGE),
+            ((LARGE, LARGE, LARGE / 2), LARGE),
+            ((LARGE, LARGE, LARGE / 8), LARGE / 2),
+            // The far side had less room than the chunk: a full read says nothing about the socket.
+            ((SMALL * 4, SMALL * 2, SMALL * 2), SMALL * 4),
+        ];
+        for ((chunk, limit, read), next) in table {
+            assert_eq!(next_chunk(chunk, limit, read), next, "{chunk} {limit} {read}");
+        }
+    }
+}

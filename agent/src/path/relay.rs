@@ -1,0 +1,151 @@
+//! Stage `relay`: carries bytes both ways until both sides have ended.
+//!
+//! Half-close passes through, a reset arrives as a reset, and nothing is read that cannot be passed on. There is no
+//! idle time-out: an application may stay silent for as long as it likes.
+
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::flow::{Draw, FromSocket, FromTunnel, Pour, Reads, Side};
+use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
+
+/// HTTP/2 error codes (RFC 9113, section 7) that end a stream in order.
+const NO_ERROR: u32 = 0;
+const CANCEL: u32 = 8;
+
+/// How a relay ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both directions were closed in order.
+    Finished,
+    /// The socket that was accepted (or that leads to the application, where a stream was) broke.
+    Near(io::Error),
+    /// The socket that was dialled broke.
+    Far(io::Error),
+    /// The stream of the tunnel broke.
+    Stream(StreamError),
+}
+
+/// Told of every byte that was passed on.
+pub trait Count {
+    /// From the near socket to the far side.
+    fn to_far(&self, bytes: usize);
+    /// From the far side to the near socket.
+    fn from_far(&self, bytes: usize);
+}
+
+/// Relays between a socket and a stream of a tunnel. When one breaks, the other is reset.
+pub async fn through_tunnel<S: SendHalf, R: ReceiveHalf>(
+    near: &TcpStream,
+    send: S,
+    receive: R,
+    count: &impl Count,
+) -> End {
+    let mut draw = Draw { reader: Reads::new(near), send };
+    let mut pour =
+        Pour { writer: near, side: Side::Near, source: FromTunnel(receive), pending: Bytes::new() };
+    let mut done = Done::default();
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(end) = done.poll(
+            cx,
+            |cx| draw.poll(|bytes| count.to_far(bytes), cx),
+            |cx| pour.poll(|bytes| count.from_far(bytes), cx),
+        ) {
+            return Poll::Ready(end);
+        }
+        match draw.send.poll_reset(cx) {
+            // The far side wants no more of ours, in order; what it sent before is still delivered.
+            Poll::Ready(StreamError::Reset(NO_ERROR | CANCEL)) => done.outgoing(),
+            Poll::Ready(error) => Poll::Ready(End::Stream(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    match &end {
+        End::Finished => {}
+        End::Near(_) | End::Far(_) => draw.send.reset(Reset::ConnectError),
+        End::Stream(_) => reset_on_drop(near),
+    }
+    end
+}
+
+/// Relays between two sockets. When one breaks, the other is reset.
+pub async fn through_socket(near: &TcpStream, far: &TcpStream, count: &impl Count) -> End {
+    let from_near = FromSocket { reader: Reads::new(near), side: Side::Near };
+    let from_far = FromSocket { reader: Reads::new(far), side: Side::Far };
+    let mut out =
+        Pour { writer: far, side: Side::Far, source: from_near, pending: Bytes::new() };
+    let mut back =
+        Pour { writer: near, side: Side::Near, source: from_far, pending: Bytes::new() };
+    let mut done = Done::default();
+    let end = poll_fn(|cx| {
+        done.poll(
+            cx,
+            |cx| out.poll(|bytes| count.to_far(bytes), cx),
+            |cx| back.poll(|bytes| count.from_far(bytes), cx),
+        )
+    })
+    .await;
+    match &end {
+        End::Finished => {}
+        End::Near(_) => reset_on_drop(far),
+        End::Far(_) | End::Stream(_) => reset_on_drop(near),
+    }
+    end
+}
+
+/// Makes the close a reset (`SO_LINGER` of zero, socket(7)).
+pub fn reset_on_drop(socket: &TcpStream) {
+    // A socket that is already closed cannot be told, and need not be.
+    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Which directions have ended.
+#[derive(Default)]
+struct Done {
+    out: bool,
+    back: bool,
+}
+
+impl Done {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut out: impl FnMut(&mut Context<'_>) -> Poll<Result<(), End>>,
+        mut back: impl FnMut(&mut Context<'_>) -> Poll<Result<(), End>>,
+    ) -> Poll<End> {
+        if !self.out
+            && let Poll::Ready(result) = out(cx)
+        {
+            match result {
+                Ok(()) => self.out = true,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        if !self.back
+            && let Poll::Ready(result) = back(cx)
+        {
+            match result {
+                Ok(()) => self.back = true,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        self.finished()
+    }
+
+    fn outgoing(&mut self) -> Poll<End> {
+        self.out = true;
+        self.finished()
+    }
+
+    fn finished(&self) -> Poll<End> {
+        if self.out && self.back { Poll::Ready(End::Finished) } else { Poll::Pending }
+    }
+}

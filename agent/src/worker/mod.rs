@@ -1,0 +1,104 @@
+//! A worker: one thread with a `current_thread` runtime that owns the connections it accepted, its tunnels and its stock
+//! of sockets. Workers share nothing but the snapshot, the certificates and the tables that people read.
+
+pub mod pod;
+pub mod thread;
+
+use std::{
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+
+pub use pod::PodHere;
+pub use thread::{Command, WorkerHandle};
+
+use crate::{
+    identity::IdentityStore,
+    netns::{NamespaceThreads, SocketOptions, SocketStock},
+    observe::{Connection, Connections, Opening},
+    snapshot::Snapshot,
+    tunnel::{Pool, Settings, reference},
+};
+
+/// Reads the original destination of an accepted socket, where the connect hooks left it.
+pub type ReadDestination = Arc<dyn Fn(BorrowedFd<'_>) -> Option<SocketAddr> + Send + Sync>;
+
+/// Times and counts of the connect stage.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectLimits {
+    /// Endpoints tried for one connection.
+    pub attempts: u32,
+    /// For one endpoint.
+    pub attempt: Duration,
+    /// For all of them, and for the certificate if it is not there yet.
+    pub total: Duration,
+    /// For the handshake of a tunnel that comes in.
+    pub handshake: Duration,
+}
+
+impl Default for ConnectLimits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { attempts: 4, attempt: seconds(3), total: seconds(10), handshake: seconds(10) }
+    }
+}
+
+/// What all workers hold in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// The published snapshot.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Certificates of the pods of this node.
+    pub identities: IdentityStore,
+    /// The connection table.
+    pub connections: Connections,
+    /// The kernel's side of the capture.
+    pub read_destination: ReadDestination,
+    /// Threads that make sockets in namespaces.
+    pub namespaces: NamespaceThreads,
+    /// What those sockets are made with.
+    pub sockets: SocketOptions,
+    /// Limits and times of tunnels.
+    pub tunnels: Settings,
+    /// Limits and times of dials.
+    pub connect: ConnectLimits,
+}
+
+/// One worker's own things; lives on its thread.
+pub struct Worker {
+    index: usize,
+    pub(crate) shared: Shared,
+    pub(crate) stock: SocketStock,
+    pub(crate) pool: Pool<reference::Client>,
+}
+
+impl Worker {
+    fn new(index: usize, shared: Shared) -> Self {
+        let stock = SocketStock::new(shared.namespaces.clone(), shared.sockets.clone());
+        let pool = Pool::new(shared.tunnels.clone());
+        Self { index, shared, stock, pool }
+    }
+
+    /// The world as it is now; load it once per connection.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// Opens a record.
+    #[must_use]
+    pub fn open(&self, opening: Opening) -> Connection {
+        self.shared.connections.opened(self.index, opening)
+    }
+
+    /// Where the application wanted to go before the connect hooks brought it here.
+    #[must_use]
+    pub fn original_destination(&self, near: &TcpStream) -> Option<SocketAddr> {
+        (self.shared.read_destination)(near.as_fd())
+    }
+}

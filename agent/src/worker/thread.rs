@@ -1,0 +1,204 @@
+//! The thread of a worker: its runtime, its commands, its accept loops.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::LocalSet,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+use super::{PodHere, Shared, Worker};
+use crate::{
+    netns::{Namespace, WorkerListeners},
+    observe::monotonic_ns,
+    path::accept,
+};
+
+/// How often a worker says that it is alive.
+const PULSE: Duration = Duration::from_millis(250);
+/// Pause after `accept` failed for want of descriptors or memory.
+const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
+
+/// What the agent tells a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// A pod was enrolled.
+    Enrol {
+        /// Key in the snapshot.
+        uid: Arc<str>,
+        /// Its namespace.
+        namespace: Arc<Namespace>,
+        /// This worker's listeners in it.
+        listeners: WorkerListeners,
+    },
+    /// A pod is no longer captured.
+    Release {
+        /// Cookie of its namespace.
+        cookie: u64,
+        /// The pod itself has gone, so end its connections too.
+        gone: bool,
+    },
+    /// Accept no more, let connections end until the deadline, stop.
+    Stop {
+        /// How long to wait.
+        drain: Duration,
+    },
+}
+
+/// The agent's end of a worker.
+pub struct WorkerHandle {
+    commands: mpsc::UnboundedSender<Command>,
+    alive_ns: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The kernel refuses a thread or an event queue.
+    pub fn start(index: usize, shared: Shared) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let alive_ns = Arc::new(AtomicU64::new(monotonic_ns()));
+        let pulse = Arc::clone(&alive_ns);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, run(index, shared, inbox, pulse));
+        })?;
+        Ok(Self { commands, alive_ns, thread: Some(thread) })
+    }
+
+    /// Sends a command; a worker that has stopped needs none.
+    pub fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// When the worker last came round its loop, nanoseconds of the agent's clock.
+    #[must_use]
+    pub fn alive_ns(&self) -> u64 {
+        self.alive_ns.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the thread to end, after [`Command::Stop`].
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A worker that panicked has said so on its own.
+            let _ = thread.join();
+        }
+    }
+}
+
+type Pods = RefCell<HashMap<u64, Rc<PodHere>>>;
+
+async fn run(
+    index: usize,
+    shared: Shared,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+    pulse: Arc<AtomicU64>,
+) {
+    let worker = Rc::new(Worker::new(index, shared));
+    let pods = Pods::default();
+    let mut ticks = interval(PULSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let command = tokio::select! {
+            command = inbox.recv() => command,
+            _ = ticks.tick() => {
+                pulse.store(monotonic_ns(), Ordering::Relaxed);
+                continue;
+            }
+        };
+        match command {
+            Some(Command::Enrol { uid, namespace, listeners }) => enrol(&worker, &pods, uid, namespace, listeners),
+            Some(Command::Release { cookie, gone }) => release(&worker, &pods, cookie, gone),
+            Some(Command::Stop { drain }) => return stop(&worker, &pods, drain).await,
+            None => return,
+        }
+    }
+}
+
+fn enrol(worker: &Rc<Worker>, pods: &Pods, uid: Arc<str>, namespace: Arc<Namespace>, listeners: WorkerListeners) {
+    let cookie = namespace.cookie();
+    let pod = PodHere::new(uid, namespace);
+    for listener in listeners.outbound {
+        listen(worker, &pod, listener, accept::captured);
+    }
+    for listener in listeners.inbound {
+        listen(worker, &pod, listener, accept::entering);
+    }
+    if let Some(before) = pods.borrow_mut().insert(cookie, pod) {
+        before.close();
+    }
+}
+
+fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool) {
+    let Some(pod) = pods.borrow_mut().remove(&cookie) else { return };
+    worker.stock.forget(cookie);
+    if gone {
+        pod.abort();
+        worker.pool.forget(cookie);
+    } else {
+        pod.close();
+    }
+}
+
+async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {
+    let pods: Vec<Rc<PodHere>> = pods.borrow_mut().drain().map(|(_, pod)| pod).collect();
+    for pod in &pods {
+        pod.close();
+    }
+    worker.pool.drain();
+    let deadline = Instant::now() + drain;
+    while Instant::now() < deadline && pods.iter().any(|pod| pod.running() > 0) {
+        sleep(Duration::from_millis(20)).await;
+    }
+    for pod in &pods {
+        pod.abort();
+    }
+    // Aborted tasks are dropped, and so recorded, when the runtime comes round to them.
+    tokio::task::yield_now().await;
+}
+
+type Arrive = fn(&Rc<Worker>, &Rc<PodHere>, TcpStream, SocketAddr);
+
+fn listen(worker: &Rc<Worker>, pod: &Rc<PodHere>, listener: std::net::TcpListener, arrive: Arrive) {
+    let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
+    match TcpListener::from_std(listener) {
+        Ok(listener) => pod.listen(async move { accept_all(&listener, &worker, &task_pod, arrive).await }),
+        Err(error) => tracing::error!(pod = %pod.uid, %error, "cannot watch a listener"),
+    }
+}
+
+async fn accept_all(listener: &TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHere>, arrive: Arrive) {
+    loop {
+        match listener.accept().await {
+            Ok((near, client)) => arrive(worker, pod, near, client),
+            // accept(2): an error of the new connection is reported here and is nobody else's concern.
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(pod = %pod.uid, %error, "cannot accept; trying again");
+                sleep(OUT_OF_RESOURCES).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
