@@ -1,0 +1,24 @@
+//! `cargo xtask demo` and `cargo xtask bench`: build the agent and the program of the tests crate, as the user,
+//! then run that program as root.
+
+use std::process::Command;
+
+use crate::{run, setup, workspace};
+
+/// Builds and runs one of the programs `demo` and `bench` of the crate `posthaste-tests`.
+pub(crate) fn run(name: &str, why: &str, arguments: &[String]) -> Result<(), String> {
+    setup::ensure().map_err(|error| error.to_string())?;
+    println!("{name}: building the agent (release; the first time takes minutes)");
+    for package in [["-p", "posthaste", "--bin", "posthaste"], ["-p", "posthaste-tests", "--bin", name]] {
+        let mut build = Command::new("cargo");
+        build.args(["build", "--release", "--quiet"]).args(package).current_dir(workspace::root());
+        run::run(&mut build).map_err(|error| error.to_string())?;
+    }
+    if !run::is_root() {
+        println!("{name}: runs through sudo, because it {why}");
+    }
+    let folder = workspace::target().join("release");
+    let mut command = run::as_root(&folder.join(name).to_string_lossy());
+    command.args(arguments).env("POSTHASTE_BINARY", folder.join("posthaste")).current_dir(workspace::root());
+    run::run(&mut command).map_err(|error| error.to_string())
+}

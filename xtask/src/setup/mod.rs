@@ -1,0 +1,113 @@
+//! `cargo xtask setup`: brings what the build needs and changes nothing outside its own folder. Each piece is
+//! looked for first, so that a second run only looks. Tools are kept per compiler: after a change of the
+//! toolchain the next run brings the ones that fit and points `bin` and `rust-src` at them.
+
+mod apt_scratch;
+mod apt_sources;
+mod core_source;
+mod linker;
+pub(crate) mod programs;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::toolchain::{Compiler, CompilerError};
+use crate::workspace;
+
+/// Why the build cannot be prepared; every variant says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error(transparent)]
+    Compiler(#[from] CompilerError),
+    #[error("bpf-linker: {0}")]
+    Linker(#[from] linker::LinkerError),
+    #[error("the source of `core`: {0}")]
+    CoreSource(#[from] core_source::CoreSourceError),
+    #[error("{action} {path}: {source}")]
+    Folder { action: &'static str, path: String, source: std::io::Error },
+    #[error("for the build is missing: {0}")]
+    Programs(String),
+}
+
+/// Everything: programs that the machine must have, the linker, the source of `core`.
+pub(crate) fn run() -> Result<(), SetupError> {
+    let compiler = Compiler::ask()?;
+    let tools = workspace::tools();
+    println!(
+        "setup: for rustc {} with LLVM {}, in {}",
+        compiler.release,
+        compiler.llvm,
+        workspace::shown(&tools)
+    );
+    programs::require_for_build().map_err(SetupError::Programs)?;
+    bring(&compiler, &tools)?;
+    programs::report_for_tests();
+    println!("setup: ready. Next: cargo build, cargo xtask demo, cargo xtask test");
+    Ok(())
+}
+
+/// Runs the set-up only where something is missing; silent otherwise.
+pub(crate) fn ensure() -> Result<(), SetupError> {
+    let compiler = Compiler::ask()?;
+    let tools = workspace::tools();
+    let ours = tools.join(compiler.key());
+    let current =
+        std::fs::read_link(tools.join("bin")).is_ok_and(|target| target.starts_with(compiler.key()));
+    if current && linker::works(&ours) && core_source::is_there(&ours) {
+        return Ok(());
+    }
+    run()
+}
+
+fn bring(compiler: &Compiler, tools: &Path) -> Result<(), SetupError> {
+    let ours = tools.join(compiler.key());
+    create_folder(&ours)?;
+    let _only_one = lock(tools)?;
+    linker::bring(compiler, &ours)?;
+    core_source::bring(compiler, &ours)?;
+    for name in ["bin", "rust-src"] {
+        point(tools, name, &Path::new(&compiler.key()).join(name))?;
+    }
+    Ok(())
+}
+
+fn create_folder(path: &Path) -> Result<(), SetupError> {
+    std::fs::create_dir_all(path).map_err(|source| SetupError::Folder {
+        action: "cannot create the folder",
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+/// Two set-ups at once would write the same files: the second waits.
+fn lock(tools: &Path) -> Result<File, SetupError> {
+    let path = tools.join("lock");
+    let fail =
+        |source| SetupError::Folder { action: "cannot lock", path: path.display().to_string(), source };
+    let file = File::create(&path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            println!("  waiting for another set-up that is under way");
+            file.lock().map_err(fail)?;
+            Ok(file)
+        }
+        Err(TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+/// Makes `tools/name` a link to `target`, replacing the old link in one step.
+fn point(tools: &Path, name: &str, target: &Path) -> Result<(), SetupError> {
+    let link = tools.join(name);
+    if std::fs::read_link(&link).is_ok_and(|now| now == target) {
+        return Ok(());
+    }
+    let fresh: PathBuf = tools.join(format!("{name}.new"));
+    let _ = std::fs::remove_file(&fresh);
+    let replaced = std::os::unix::fs::symlink(target, &fresh).and_then(|()| std::fs::rename(&fresh, &link));
+    replaced.map_err(|source| SetupError::Folder {
+        action: "cannot point the link (if a real folder is in the way, remove it)",
+        path: link.display().to_string(),
+        source,
+    })
+}

@@ -1,0 +1,93 @@
+//! The rings that need root: test binaries are built as the user and only then run, through `sudo` where the user
+//! is not root. Refuses a package without integration tests: a ring with no test in it proves nothing.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{package_folder, streamed};
+use crate::run::{as_root, is_root};
+use crate::test::tally::Tally;
+use crate::workspace;
+
+/// The integration tests of one package.
+pub(super) struct RootRing {
+    pub(super) package: &'static str,
+    /// What it does that needs root, for the person who is asked for a password.
+    pub(super) why: &'static str,
+}
+
+/// A test binary and the folder it expects to run in.
+#[derive(Debug, PartialEq, Eq)]
+struct Binary {
+    name: String,
+    path: PathBuf,
+    folder: PathBuf,
+}
+
+impl RootRing {
+    /// Builds, then runs every binary even when one before it failed.
+    pub(super) fn run(&self, filter: &[String], limit: Duration, tally: &mut Tally) -> Result<(), String> {
+        let binaries = self.build()?;
+        if binaries.is_empty() {
+            return Err(format!("package {} has no integration tests", self.package));
+        }
+        if !is_root() {
+            println!("these tests run through sudo, because this ring {}", self.why);
+        }
+        let deadline = Instant::now() + limit;
+        let mut failed = Vec::new();
+        for binary in binaries {
+            println!("\n--- {} {}", self.package, binary.name);
+            let mut command = as_root(&binary.path.to_string_lossy());
+            command.args(filter).current_dir(&binary.folder);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(error) = streamed(&mut command, left, tally) {
+                failed.push(format!("{}: {error}", binary.name));
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
+    fn build(&self) -> Result<Vec<Binary>, String> {
+        let mut command = Command::new("cargo");
+        command.args(["test", "-p", self.package, "--test", "*", "--no-run"]);
+        command.args(["--message-format", "json-render-diagnostics"]);
+        command.current_dir(workspace::root()).stderr(Stdio::inherit());
+        let output = command.output().map_err(|error| format!("cargo could not be started: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("the tests of package {} do not build", self.package));
+        }
+        let messages = String::from_utf8_lossy(&output.stdout);
+        Ok(messages.lines().filter_map(|line| test_binary(&serde_json::from_str(line).ok()?)).collect())
+    }
+}
+
+/// The binary that one of cargo's messages announces, if it is an integration test.
+fn test_binary(message: &Value) -> Option<Binary> {
+    let target = message.get("target")?;
+    let is_test = target.get("kind")?.as_array()?.iter().any(|kind| kind == "test");
+    let path = PathBuf::from(message.get("executable")?.as_str()?);
+    let folder = package_folder(message.get("manifest_path")?.as_str()?)?.to_path_buf();
+    let name = target.get("name")?.as_str()?.to_owned();
+    is_test.then_some(Binary { name, path, folder })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn reads_cargos_messages() {
+        let message = json!({"reason": "compiler-artifact", "manifest_path": "/r/agent/Cargo.toml",
+            "target": {"kind": ["test"], "name": "capture"}, "executable": "/r/target/debug/deps/capture-1"});
+        let binary = test_binary(&message).unwrap();
+        assert_eq!((binary.name.as_str(), binary.folder), ("capture", PathBuf::from("/r/agent")));
+        let library = json!({"manifest_path": "/r/agent/Cargo.toml", "target": {"kind": ["lib"], "name": "posthaste"}, "executable": null});
+        assert_eq!(test_binary(&library), None);
+    }
+}
