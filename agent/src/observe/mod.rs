@@ -1,1 +1,39 @@
-//! Metrics, connection table, access log, admin socket.
+//! What people and other programs can see of the agent: the connection table, metrics, the access log and the
+//! admin socket. The data path writes here once per stage through a [`Connection`]; everything else reads.
+//!
+//! | file | what |
+//! |---|---|
+//! | `connections` | the table: one shard per worker, recently closed rows |
+//! | `connection` | the handle that the data path fills; records its end exactly once, also when dropped |
+//! | `row` | what one connection costs while it lives |
+//! | `reason` | why a connection ended, who ended it, its response flag |
+//! | `socket` | `TCP_INFO` of sockets that may be closed by another thread |
+//! | `series` | label sets and their counters, found by pointer |
+//! | `metrics` | what `/metrics` shows |
+//! | `access_log`, `line` | one JSON line at open and at close |
+//! | `views` | the shapes of the admin answers, shared with the CLI |
+//! | `http`, `admin`, `health` | the two servers |
+
+pub mod access_log;
+pub mod clock;
+pub mod connection;
+pub mod connections;
+pub mod reason;
+pub mod row;
+pub mod series;
+pub mod socket;
+
+pub use access_log::AccessLog;
+pub use connection::{Attached, Connection};
+pub use connections::{ConnectionLimits, Connections, Opening};
+pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};
+pub use row::ServiceName;
+pub use series::SeriesTable;
+pub use socket::{LiveSocket, NetworkSocket, TcpInfo};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks also after a panic elsewhere: every value guarded here is valid after each single write.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

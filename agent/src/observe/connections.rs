@@ -1,0 +1,198 @@
+//! The connection table: one shard per worker, so that workers never wait for one another; readers on other threads take each
+//! shard's lock for as long as it takes to copy pointers.
+
+use super::{
+    CloseReason, Connection, Direction,
+    access_log::AccessLog,
+    locked,
+    row::{Ending, Row},
+    series::{SeriesCache, SeriesTable},
+};
+use crate::snapshot::Workload;
+use slab::Slab;
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// What is known when a connection has been accepted.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Names it in logs and tables, as 16 hexadecimal digits; drawn at random by the caller.
+    pub id: u64,
+    /// Whether the local pod calls or is called.
+    pub direction: Direction,
+    /// The address of the client.
+    pub client: SocketAddr,
+    /// The local pod.
+    pub pod: Arc<Workload>,
+    /// When it was accepted, agent time.
+    pub captured_ns: u64,
+}
+
+/// Bounds of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// How many closed connections are kept for people, over all workers.
+    pub recently_closed: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { recently_closed: 1000 }
+    }
+}
+
+/// The table of live and recently closed connections; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Connections(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    shards: Vec<Mutex<Shard>>,
+    closed_limit: usize,
+    series: Arc<SeriesTable>,
+    log: AccessLog,
+    attempts: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    live: Slab<Arc<Row>>,
+    closed: VecDeque<Arc<Row>>,
+    cache: SeriesCache,
+}
+
+impl Connections {
+    /// A table for `workers` workers (numbered from 0) that counts in `series` and writes to `log`.
+    #[must_use]
+    pub fn new(workers: usize, limits: ConnectionLimits, series: Arc<SeriesTable>, log: AccessLog) -> Self {
+        let workers = workers.max(1);
+        Self(Arc::new(Table {
+            shards: std::iter::repeat_with(Mutex::default).take(workers).collect(),
+            closed_limit: limits.recently_closed.div_ceil(workers),
+            series,
+            log,
+            attempts: AtomicU64::new(0),
+        }))
+    }
+
+    /// Enters a connection that has just been accepted.
+    #[must_use]
+    pub fn opened(&self, worker: usize, opening: Opening) -> Connection {
+        let Opening { id, direction, client, pod, captured_ns } = opening;
+        let row = Arc::new(Row::new(id, direction, client, pod, captured_ns));
+        let slot = self.shard(worker).map_or(0, |shard| locked(shard).live.insert(row.clone()));
+        Connection::new(row, self.clone(), worker, slot)
+    }
+
+    /// All live rows, in no particular order.
+    pub(crate) fn live(&self) -> Vec<Arc<Row>> {
+        let mut rows = Vec::new();
+        for shard in &self.0.shards {
+            rows.extend(locked(shard).live.iter().map(|(_, row)| row.clone()));
+        }
+        rows
+    }
+
+    /// Recently closed rows, in no particular order.
+    pub(crate) fn recently_closed(&self) -> Vec<Arc<Row>> {
+        let mut rows = Vec::new();
+        for shard in &self.0.shards {
+            rows.extend(locked(shard).closed.iter().cloned());
+        }
+        rows
+    }
+
+    /// How many connections live.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.0.shards.iter().map(|shard| locked(shard).live.len()).sum()
+    }
+
+    /// How many dials there were since the start.
+    #[must_use]
+    pub fn attempts(&self) -> u64 {
+        self.0.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Moves the bytes of live connections into their series, so that a scrape shows them.
+    pub fn count_bytes(&self) {
+        for row in self.live() {
+            row.count_bytes(&mut row.progress());
+        }
+    }
+
+    pub(crate) fn count_attempt(&self) {
+        self.0.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connected(&self, worker: usize, row: &Arc<Row>, now_ns: u64) {
+        let mut progress = row.progress();
+        if progress.connected_ns != 0 || progress.ending.is_some() {
+            return;
+        }
+        progress.connected_ns = now_ns.max(1);
+        drop(progress);
+        let series = self.series_of(worker, row);
+        series.count_opened();
+        row.progress().series = Some(series);
+        self.0.log.opened(worker, row);
+    }
+
+    pub(crate) fn closed(
+        &self,
+        worker: usize,
+        slot: usize,
+        row: &Arc<Row>,
+        reason: CloseReason,
+        now_ns: u64,
+    ) {
+        let mut progress = row.progress();
+        if progress.ending.is_some() {
+            return;
+        }
+        progress.release_sockets();
+        progress.ending = Some(Box::new(Ending { reason, closed_ns: now_ns }));
+        row.count_bytes(&mut progress);
+        let series = progress.series.take();
+        drop(progress);
+        match series {
+            Some(series) => series.count_closed(),
+            None => self.series_of(worker, row).count_failed(reason.response_flag()),
+        }
+        self.retire(worker, slot);
+        self.0.log.closed(worker, row);
+    }
+
+    /// Moves a row from the live to the recently closed.
+    fn retire(&self, worker: usize, slot: usize) {
+        let Some(shard) = self.shard(worker) else { return };
+        let mut shard = locked(shard);
+        let Some(row) = shard.live.try_remove(slot) else { return };
+        if self.0.closed_limit == 0 {
+            return;
+        }
+        if shard.closed.len() >= self.0.closed_limit {
+            shard.closed.pop_front();
+        }
+        shard.closed.push_back(row);
+    }
+
+    fn series_of(&self, worker: usize, row: &Row) -> Arc<super::series::Series> {
+        let progress = row.progress();
+        match self.shard(worker) {
+            Some(shard) => locked(shard).cache.find(&self.0.series, row, &progress),
+            None => SeriesCache::default().find(&self.0.series, row, &progress),
+        }
+    }
+
+    /// Workers beyond the announced number share shards.
+    fn shard(&self, worker: usize) -> Option<&Mutex<Shard>> {
+        self.0.shards.get(worker % self.0.shards.len().max(1))
+    }
+}

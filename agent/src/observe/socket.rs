@@ -1,0 +1,164 @@
+//! `TCP_INFO` of sockets that belong to another thread. A descriptor number may be reused as soon as its socket is closed, so
+//! it is read only under the lock that its owner takes before closing.
+
+use super::locked;
+use serde::{Deserialize, Serialize};
+use std::{
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    sync::{Arc, Mutex},
+};
+
+/// What the kernel knows of one TCP socket (`struct tcp_info` of linux/tcp.h), in short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpInfo {
+    /// Smoothed round trip time, microseconds.
+    pub srtt_us: u32,
+    /// Its variation, microseconds.
+    pub rttvar_us: u32,
+    /// Segments sent again since the socket was opened.
+    pub retransmits: u32,
+    /// Congestion window, segments.
+    pub congestion_window: u32,
+}
+
+/// A socket that many connections share (a pooled tunnel). The owner calls [`LiveSocket::release`] before it closes the socket.
+#[derive(Debug)]
+pub struct LiveSocket(Mutex<LiveState>);
+
+#[derive(Debug)]
+struct LiveState {
+    descriptor: Option<RawFd>,
+    last: Option<TcpInfo>,
+}
+
+impl LiveSocket {
+    /// Watches `socket` until [`Self::release`]; the caller promises to release before closing (a value that does both when it is dropped).
+    #[must_use]
+    pub fn new(socket: BorrowedFd<'_>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(LiveState { descriptor: Some(socket.as_raw_fd()), last: None })))
+    }
+
+    /// What the kernel says now, or said last before the release.
+    #[must_use]
+    pub fn tcp_info(&self) -> Option<TcpInfo> {
+        let state = locked(&self.0);
+        state.descriptor.and_then(tcp_info).or(state.last)
+    }
+
+    /// Reads for the last time and lets go; afterwards the socket may be closed. Harmless when called again.
+    pub fn release(&self) {
+        let mut state = locked(&self.0);
+        if let Some(descriptor) = state.descriptor.take() {
+            state.last = tcp_info(descriptor);
+        }
+    }
+}
+
+/// The socket of a connection that leads away from the local application.
+#[derive(Debug)]
+pub enum NetworkSocket<'socket> {
+    /// A plain connection's own.
+    Own(BorrowedFd<'socket>),
+    /// A tunnel's, shared with other connections.
+    Shared(Arc<LiveSocket>),
+}
+
+/// The two sockets of a live connection as its row keeps them, under the row's lock.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    pub(crate) application: Option<RawFd>,
+    pub(crate) network: Network,
+}
+
+/// See [`NetworkSocket`].
+#[derive(Debug, Default)]
+pub(crate) enum Network {
+    #[default]
+    None,
+    Own(RawFd),
+    Shared(Arc<LiveSocket>),
+}
+
+/// What the kernel says of both sockets of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketPair {
+    /// Between the agent and the local application.
+    pub application: Option<TcpInfo>,
+    /// Between the agent and the other side; of a tunnel, shared with other connections.
+    pub network: Option<TcpInfo>,
+}
+
+impl Sockets {
+    /// Reads both; call it only under the lock that guards the release.
+    pub(crate) fn read(&self) -> SocketPair {
+        SocketPair {
+            application: self.application.and_then(tcp_info),
+            network: match &self.network {
+                Network::None => None,
+                Network::Own(descriptor) => tcp_info(*descriptor),
+                Network::Shared(socket) => socket.tcp_info(),
+            },
+        }
+    }
+}
+
+impl From<NetworkSocket<'_>> for Network {
+    fn from(socket: NetworkSocket<'_>) -> Self {
+        match socket {
+            NetworkSocket::Own(descriptor) => Self::Own(descriptor.as_raw_fd()),
+            NetworkSocket::Shared(socket) => Self::Shared(socket),
+        }
+    }
+}
+
+/// `getsockopt(TCP_INFO)`; none where the descriptor is not a TCP socket.
+fn tcp_info(descriptor: RawFd) -> Option<TcpInfo> {
+    // SAFETY: `tcp_info` is plain integers, for which all zeroes is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    // SAFETY: both pointers are to live local values, and `length` is the size of the first.
+    let result = unsafe {
+        libc::getsockopt(
+            descriptor,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast::<libc::c_void>(),
+            &raw mut length,
+        )
+    };
+    (result == 0).then_some(TcpInfo {
+        srtt_us: info.tcpi_rtt,
+        rttvar_us: info.tcpi_rttvar,
+        retransmits: info.tcpi_total_retrans,
+        congestion_window: info.tcpi_snd_cwnd,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsFd,
+    };
+
+    #[test]
+    fn a_live_socket_answers_and_remembers_its_last_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = LiveSocket::new(client.as_fd());
+        assert!(socket.tcp_info().unwrap().congestion_window > 0);
+        socket.release();
+        drop(client);
+        assert!(socket.tcp_info().unwrap().congestion_window > 0);
+        socket.release();
+    }
+
+    #[test]
+    fn what_is_not_a_tcp_socket_says_nothing() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(tcp_info(file.as_raw_fd()), None);
+        assert_eq!(tcp_info(-1), None);
+    }
+}
