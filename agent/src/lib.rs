@@ -6,11 +6,15 @@
 pub mod bpf;
 pub mod ca;
 pub mod cli;
+pub mod config;
 pub mod control;
 pub mod identity;
 pub mod netns;
+pub mod node;
 pub mod observe;
+pub mod path;
 pub mod resilience;
 pub mod snapshot;
 pub mod tls;
 pub mod tunnel;
+pub mod worker;

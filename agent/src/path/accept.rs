@@ -15,13 +15,16 @@ use crate::{
     observe::{CloseReason, Security},
     snapshot::{LocalPod, SpiffeId},
     tls,
-    tunnel::{Incoming, reference},
+    tunnel::{
+        Incoming, reference,
+        stream::{ReadAhead, ServerStream},
+    },
     worker::{PodHere, Worker},
 };
 
 /// A connection of the application, brought here by the connect hooks.
 pub fn captured(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client: SocketAddr) {
-    start(worker, pod, Arrival::<reference::Incoming>::Captured { near, client });
+    start(worker, pod, Arrival::<reference::ReferenceIncoming>::Captured { near, client });
 }
 
 /// A connection from outside the pod, brought here by `sk_lookup`.
@@ -34,7 +37,7 @@ pub fn entering(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client:
         let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
         pod.spawn(async move { tunnel(worker, task_pod, near, client, destination.ip()).await });
     } else {
-        start(worker, pod, Arrival::<reference::Incoming>::Plaintext { near, client, destination });
+        start(worker, pod, Arrival::<reference::ReferenceIncoming>::Plaintext { near, client, destination });
     }
 }
 
@@ -77,14 +80,14 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
     tracing::debug!(%client, ?ended, "tunnel ended");
 }
 
-type Greeted = (reference::ServerStream, SpiffeId);
+type Greeted = (ServerStream, SpiffeId);
 
 async fn greet(worker: &Worker, here: &LocalPod, near: TcpStream) -> Result<Greeted, CloseReason> {
     let identity = worker.shared.identities.ready(&here.workload.identity).await.map_err(|error| {
         tracing::warn!(identity = %here.workload.identity, %error, "no certificate for a tunnel that came in");
         CloseReason::IdentityError
     })?;
-    tls::accept(&identity, reference::read_ahead(near)).await.map_err(|error| {
+    tls::accept(&identity, ReadAhead::new(near)).await.map_err(|error| {
         tracing::info!(pod = %here.workload.name, %error, "refused a tunnel");
         reason_of(&error)
     })

@@ -6,7 +6,6 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{
@@ -17,7 +16,7 @@ use tokio::{
 use super::{arrival::Arrival, identify, route::Target};
 use crate::{
     config::TUNNEL_PORT,
-    observe::{CloseReason, Connection, Direction, Security, monotonic_ns},
+    observe::{CloseReason, Connection, Security, monotonic_ns},
     resilience::{balance, ejection, load::Outstanding},
     snapshot::{Endpoint, LocalPod, ServicePort, Workload},
     tls::TlsIdentity,
@@ -54,6 +53,8 @@ struct Journey<'a> {
     pod: &'a PodHere,
     here: &'a LocalPod,
     client: SocketAddr,
+    /// Host name of the service that was meant; empty where none was.
+    service: &'a str,
     record: &'a Connection,
     deadline: Instant,
 }
@@ -72,7 +73,8 @@ pub async fn reach<I: Incoming>(
 ) -> Result<Reached, CloseReason> {
     let deadline = Instant::now() + worker.shared.connect.total;
     let client = arrival.client();
-    let journey = Journey { worker, pod, here, client, record, deadline };
+    let service = if let Target::Service(port) = target { &*port.hostname } else { "" };
+    let journey = Journey { worker, pod, here, client, service, record, deadline };
     let only = |far| Reached { far, outstanding: None };
     match target {
         Target::Service(port) => journey.to_service(port).await,
@@ -218,8 +220,8 @@ impl Journey<'_> {
         let client = SocketAddr::new(own, self.client.port());
         ConnectRequest {
             authority: Authority::Address(address),
-            baggage: Arc::clone(&self.here.baggage),
-            forwarded: headers::forwarded(client, &self.record.service_hostname()),
+            baggage: self.pod.baggage(self.here),
+            forwarded: headers::forwarded(client, self.service),
             traceparent: None,
             connection: ConnectionId(self.record.id()),
         }

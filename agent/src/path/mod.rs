@@ -35,7 +35,7 @@ pub async fn carry<I: Incoming>(worker: &Worker, pod: &PodHere, arrival: Arrival
     match reached.await {
         Ok(far) => {
             record.connected();
-            let reason = relay::relay(arrival, far, here, &record).await;
+            let reason = relay::relay(arrival, far, &pod.baggage(here), &record).await;
             record.close(reason);
         }
         Err(reason) => {

@@ -6,6 +6,7 @@
 use std::{
     future::poll_fn,
     io,
+    os::fd::AsFd,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +14,16 @@ use std::{
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use super::flow::{Draw, FromSocket, FromTunnel, Pour, Reads, Side};
+use super::{
+    arrival::Arrival,
+    connect::{Far, Reached},
+    flow::{Draw, FromSocket, FromTunnel, Pour, Reads, Side},
+    record,
+};
+use crate::{
+    observe::{CloseReason, Connection, NetworkSocket},
+    tunnel::Incoming,
+};
 use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
 
 /// HTTP/2 error codes (RFC 9113, section 7) that end a stream in order.
@@ -31,6 +41,67 @@ pub enum End {
     Far(io::Error),
     /// The stream of the tunnel broke.
     Stream(StreamError),
+}
+
+/// Relays an arrival and what was reached for it, and says why that ended.
+pub async fn relay<I: Incoming>(
+    arrival: Arrival<I>,
+    reached: Reached,
+    baggage: &str,
+    connection: &Connection,
+) -> CloseReason {
+    let Reached { far, outstanding: _outstanding } = reached;
+    match (arrival, far) {
+        (Arrival::Captured { near, .. }, Far::Socket(far)) => {
+            let network = NetworkSocket::Own(far.as_fd());
+            let _attached = connection.sockets(Some(near.as_fd()), Some(network));
+            let count = record::Bytes { record: connection, near_is_client: true };
+            from_client(through_socket(&near, &far, &count).await)
+        }
+        (Arrival::Plaintext { near, .. }, Far::Socket(far)) => {
+            let network = NetworkSocket::Own(near.as_fd());
+            let _attached = connection.sockets(Some(far.as_fd()), Some(network));
+            let count = record::Bytes { record: connection, near_is_client: true };
+            from_client(through_socket(&near, &far, &count).await)
+        }
+        (Arrival::Captured { near, .. } | Arrival::Plaintext { near, .. }, Far::Stream { send, receive, socket }) => {
+            let network = socket.as_ref().map(|tunnel| NetworkSocket::Own(tunnel.as_fd()));
+            let _attached = connection.sockets(Some(near.as_fd()), network);
+            let count = record::Bytes { record: connection, near_is_client: true };
+            from_client(through_tunnel(&near, send, receive, &count).await)
+        }
+        (Arrival::Tunnelled { request, .. }, Far::Socket(application)) => {
+            let Ok((send, receive)) = request.accept(Some(baggage)) else { return CloseReason::ClientReset };
+            let _attached = connection.sockets(Some(application.as_fd()), None);
+            let count = record::Bytes { record: connection, near_is_client: false };
+            from_server(through_tunnel(&application, send, receive, &count).await)
+        }
+        (Arrival::Tunnelled { request, .. }, Far::Stream { .. }) => {
+            // Route never sends a stream on to another pod.
+            request.refuse(500);
+            CloseReason::BadRequest(500)
+        }
+    }
+}
+
+/// The near socket was the client's.
+fn from_client(end: End) -> CloseReason {
+    match end {
+        End::Finished => CloseReason::Finished,
+        End::Near(_) => CloseReason::ClientReset,
+        End::Far(_) | End::Stream(StreamError::Reset(_)) => CloseReason::ServerReset,
+        End::Stream(StreamError::Tunnel(_) | StreamError::Ended) => CloseReason::TunnelLost,
+    }
+}
+
+/// The near socket was the server's, the stream the client's.
+fn from_server(end: End) -> CloseReason {
+    match end {
+        End::Finished => CloseReason::Finished,
+        End::Near(_) | End::Far(_) => CloseReason::ServerReset,
+        End::Stream(StreamError::Reset(_)) => CloseReason::ClientReset,
+        End::Stream(StreamError::Tunnel(_) | StreamError::Ended) => CloseReason::TunnelLost,
+    }
 }
 
 /// Told of every byte that was passed on.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 
 pub use pod::PodHere;
 pub use thread::{Command, WorkerHandle};
@@ -74,20 +74,41 @@ pub struct Worker {
     index: usize,
     pub(crate) shared: Shared,
     pub(crate) stock: SocketStock,
-    pub(crate) pool: Pool<reference::Client>,
+    pub(crate) pool: Pool<reference::ReferenceTunnel>,
+    draining: watch::Sender<Option<Duration>>,
 }
 
 impl Worker {
     fn new(index: usize, shared: Shared) -> Self {
         let stock = SocketStock::new(shared.namespaces.clone(), shared.sockets.clone());
-        let pool = Pool::new(shared.tunnels.clone());
-        Self { index, shared, stock, pool }
+        let (draining, _) = watch::channel(None);
+        Self { index, shared, stock, pool: Pool::default(), draining }
     }
 
     /// The world as it is now; load it once per connection.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// Resolves when the worker stops, to how long streams have to end.
+    pub fn draining(&self) -> impl Future<Output = Duration> + 'static {
+        let mut draining = self.draining.subscribe();
+        async move {
+            loop {
+                let within = *draining.borrow_and_update();
+                match within {
+                    Some(within) => return within,
+                    // The sender lives as long as the worker, and the worker as long as its tasks.
+                    None => if draining.changed().await.is_err() { std::future::pending::<()>().await },
+                }
+            }
+        }
+    }
+
+    pub(self) fn drain(&self, within: Duration) {
+        self.draining.send_replace(Some(within));
+        self.pool.drain();
     }
 
     /// Opens a record.

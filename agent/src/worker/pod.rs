@@ -5,7 +5,11 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use slab::Slab;
 use tokio::task::AbortHandle;
 
-use crate::netns::Namespace;
+use crate::{
+    netns::Namespace,
+    snapshot::{LocalPod, Workload},
+    tunnel::headers::Baggage,
+};
 
 /// An enrolled pod, on one worker.
 pub struct PodHere {
@@ -15,11 +19,13 @@ pub struct PodHere {
     pub namespace: Arc<Namespace>,
     listeners: RefCell<Vec<AbortHandle>>,
     tasks: RefCell<Slab<AbortHandle>>,
+    /// The header and the workload it was written from; a workload changes seldom.
+    baggage: RefCell<Option<(Arc<Workload>, Arc<str>)>>,
 }
 
 impl PodHere {
     pub(super) fn new(uid: Arc<str>, namespace: Arc<Namespace>) -> Rc<Self> {
-        Rc::new(Self { uid, namespace, listeners: RefCell::default(), tasks: RefCell::default() })
+        Rc::new(Self { uid, namespace, listeners: RefCell::default(), tasks: RefCell::default(), baggage: RefCell::default() })
     }
 
     /// Runs an accept loop until [`PodHere::close`].
@@ -36,6 +42,20 @@ impl PodHere {
             task.await;
         });
         self.tasks.borrow_mut().insert(handle.abort_handle());
+    }
+
+    /// The `baggage` header of what this pod sends and answers.
+    #[must_use]
+    pub fn baggage(&self, here: &LocalPod) -> Arc<str> {
+        let mut kept = self.baggage.borrow_mut();
+        match &*kept {
+            Some((workload, text)) if Arc::ptr_eq(workload, &here.workload) => Arc::clone(text),
+            _ => {
+                let text: Arc<str> = write_baggage(&here.workload).into();
+                *kept = Some((Arc::clone(&here.workload), Arc::clone(&text)));
+                text
+            }
+        }
     }
 
     /// Connections and tunnels at work.
@@ -59,6 +79,21 @@ impl PodHere {
             handle.abort();
         }
     }
+}
+
+fn write_baggage(workload: &Workload) -> String {
+    let text = |part: &str| part.to_owned();
+    let labels = &workload.labels;
+    Baggage {
+        cluster: text(&labels.cluster),
+        namespace: text(&workload.namespace),
+        workload_kind: text("deployment"),
+        workload: text(&labels.workload),
+        service: text(&labels.canonical_service),
+        version: text(&labels.canonical_revision),
+        ..Baggage::default()
+    }
+    .to_string()
 }
 
 /// Takes the task off the list when it ends, however it ends.

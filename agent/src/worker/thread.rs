@@ -162,7 +162,7 @@ async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {
     for pod in &pods {
         pod.close();
     }
-    worker.pool.drain();
+    worker.drain(drain);
     let deadline = Instant::now() + drain;
     while Instant::now() < deadline && pods.iter().any(|pod| pod.running() > 0) {
         sleep(Duration::from_millis(20)).await;

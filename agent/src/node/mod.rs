@@ -1,0 +1,12 @@
+//! The life of an agent: starts the parts, makes the node follow what the source says, stops without a trace.
+//!
+//! One task owns what must not be done twice at once: the capture, the enrolled pods, the published snapshot. It wakes for
+//! a change of the source, for the retry tick and for the stop.
+
+pub mod heartbeat;
+pub mod pods;
+pub mod publish;
+pub mod servers;
+pub mod start;
+
+pub use start::{StartError, run};

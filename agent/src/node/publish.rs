@@ -1,0 +1,90 @@
+//! What the node publishes: the snapshot the data path loads, and the problems that people read. One writer.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    control::Reading,
+    snapshot::{
+        Problem, Snapshot,
+        build::{Context, build},
+    },
+};
+
+/// Where readers find the newest of everything.
+#[derive(Clone, Default)]
+pub struct Published {
+    /// Loaded once per connection.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Of the objects, of this node's pods, of the kernel; sorted.
+    pub problems: Arc<ArcSwap<Vec<Problem>>>,
+    /// The first complete snapshot is published and its pods are enrolled.
+    pub ready: Arc<AtomicBool>,
+}
+
+impl Published {
+    /// Whether the node serves.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+/// The one writer.
+pub struct Publisher {
+    published: Published,
+    context: Context,
+    /// Problems of the objects, kept until the next reading.
+    of_objects: Mutex<Vec<Problem>>,
+}
+
+impl Publisher {
+    /// Writes to `published`; `context` is what a snapshot is built with beside the objects.
+    #[must_use]
+    pub fn new(published: Published, context: Context) -> Self {
+        Self { published, context, of_objects: Mutex::default() }
+    }
+
+    /// Builds and publishes a snapshot.
+    pub fn publish(&mut self, reading: &Reading) -> Arc<Snapshot> {
+        let previous = self.published.snapshot.load_full();
+        self.context.generation = previous.generation + 1;
+        let (snapshot, built) = build(&reading.inputs, &self.context, Some(&previous));
+        let snapshot = Arc::new(snapshot);
+        self.published.snapshot.store(Arc::clone(&snapshot));
+        *self.of_objects.lock().unwrap_or_else(PoisonError::into_inner) =
+            reading.problems.iter().cloned().chain(built).collect();
+        tracing::info!(
+            generation = snapshot.generation,
+            workloads = snapshot.workloads.len(),
+            services = snapshot.services.len(),
+            pods = snapshot.local_pods.len(),
+            "snapshot"
+        );
+        snapshot
+    }
+
+    /// Publishes the problems of the objects and `of_node`, and says the new ones in the log.
+    pub fn publish_problems(&self, of_node: Vec<Problem>) {
+        let mut all = self.of_objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend(of_node);
+        all.sort();
+        all.dedup();
+        let before = self.published.problems.load();
+        for problem in all.iter().filter(|problem| !before.contains(problem)) {
+            tracing::warn!(%problem, "problem");
+        }
+        self.published.problems.store(Arc::new(all));
+    }
+
+    /// The node serves from now on.
+    pub fn set_ready(&self) {
+        if !self.published.ready.swap(true, Ordering::AcqRel) {
+            tracing::info!("ready");
+        }
+    }
+}
