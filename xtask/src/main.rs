@@ -3,6 +3,7 @@
 //! so that it builds first.
 
 mod deny;
+mod ebpf;
 mod guard;
 mod lint;
 mod programs;
@@ -42,6 +43,8 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the eBPF programs and show their sizes
+    Ebpf,
     /// Check the rules of the source tree that no compiler knows
     Guard,
     /// Format the source
@@ -85,6 +88,7 @@ fn act(action: Action) -> Result<(), String> {
             }
         }
         Action::Bench { arguments } => programs::run("bench", needs_root, &arguments),
+        Action::Ebpf => ebpf::run(),
         Action::Guard => guard::run(),
         Action::Fmt { check: false } => lint::format(),
         Action::Fmt { check: true } => lint::format_check(),

@@ -19,6 +19,6 @@ pub(crate) fn run(name: &str, why: &str, arguments: &[String]) -> Result<(), Str
     }
     let folder = workspace::target().join("release");
     let mut command = run::as_root(&folder.join(name).to_string_lossy());
-    command.args(arguments).env("POSTHASTE_BINARY", folder.join("posthaste")).current_dir(workspace::root());
+    command.args(arguments).env("POSTHASTE_BIN", folder.join("posthaste")).current_dir(workspace::root());
     run::run(&mut command).map_err(|error| error.to_string())
 }

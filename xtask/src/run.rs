@@ -30,7 +30,7 @@ pub(crate) fn as_root(program: &str) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
-    command.arg("--preserve-env=PATH,RUST_LOG,RUST_BACKTRACE,POSTHASTE_TOOLS,POSTHASTE_BINARY,NO_COLOR");
+    command.arg("--preserve-env=PATH,RUST_LOG,RUST_BACKTRACE,POSTHASTE_TOOLS,POSTHASTE_BIN,NO_COLOR");
     command.arg("--").arg(program);
     command
 }

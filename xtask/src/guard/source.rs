@@ -46,7 +46,7 @@ pub(crate) fn has_word(line: &str, word: &str) -> bool {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
         let behind = line.get(at + word.len()..).and_then(|text| text.chars().next());
         let open_end = word.chars().next_back().is_some_and(is_part);
-        !before.is_some_and(is_part) && !(open_end && behind.is_some_and(is_part))
+        !(before.is_some_and(is_part) || (open_end && behind.is_some_and(is_part)))
     })
 }
 

@@ -100,6 +100,12 @@ fn install(compiler: &Compiler, ours: &Path, prefix: &Path) -> Command {
     command.args(["install", "bpf-linker", "--locked", "--force", "--no-default-features"]);
     command.args(["--version", &format!("={VERSION}"), "--features", &format!("llvm-{}", compiler.llvm)]);
     command.arg("--root").arg(ours).arg("--target-dir").arg(build_folder(ours));
+    // Cargo warns about a folder that is not on PATH; nobody calls this one by name.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(ours.join("bin")).chain(std::env::split_paths(&path));
+    if let Ok(path) = std::env::join_paths(path) {
+        command.env("PATH", path);
+    }
     command.env("LLVM_PREFIX", prefix).env("RUSTFLAGS", run_path).env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
 }

@@ -17,7 +17,7 @@ pub(crate) enum Need {
 }
 
 /// (program, Debian package, what for).
-pub(crate) const PROGRAMS: [(&str, &str, Need); 13] = [
+pub(crate) const PROGRAMS: [(&str, &str, Need); 14] = [
     ("cc", "gcc", Need::Build),
     ("make", "make", Need::Build),
     ("git", "git", Need::Build),
@@ -25,6 +25,7 @@ pub(crate) const PROGRAMS: [(&str, &str, Need); 13] = [
     ("ip", "iproute2", Need::Demo),
     ("python3", "python3", Need::Demo),
     ("curl", "curl", Need::Test),
+    ("openssl", "openssl", Need::Test),
     ("redis-server", "redis-server", Need::Test),
     ("redis-cli", "redis-tools", Need::Test),
     ("mariadbd", "mariadb-server", Need::Test),

@@ -1,0 +1,100 @@
+//! The CA of a world: `posthaste ca` on a site of its own.
+
+use crate::{
+    Doing, Fault, Running, Site, agent,
+    wait::{eventually, holds},
+};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The CA process and its state.
+#[derive(Debug)]
+pub struct Authority {
+    running: Option<Running>,
+    site: Site,
+    folder: PathBuf,
+    /// Flags added as they are.
+    pub extra: Vec<String>,
+}
+
+impl Authority {
+    /// Prepares the CA: a state folder and a join token.
+    ///
+    /// # Errors
+    /// The files cannot be made.
+    pub fn prepare(site: Site, folder: &Path) -> Result<Self, Fault> {
+        let folder = folder.join("ca");
+        fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
+        let token = "a-join-token-of-the-tests-that-is-long-enough-to-be-one";
+        fs::write(folder.join("join-token"), token).doing("write the join token")?;
+        Ok(Self { running: None, site, folder, extra: Vec::new() })
+    }
+
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// It ends or does not listen in time.
+    pub fn start(&mut self) -> Result<(), Fault> {
+        let mut command = self.site.command(agent::binary()?)?;
+        command.arg("ca").arg("--state").arg(self.state());
+        command.args(["--listen", &self.address().to_string(), "--trust-domain", "cluster.local"]);
+        command.arg("--join-token-file").arg(self.join_token()).args(&self.extra);
+        let mut running = self.site.launch(command)?;
+        eventually("the CA to listen", || {
+            let said = || format!("{}{}", running.stderr(), running.stdout());
+            let connected = self
+                .site
+                .namespace()
+                .inside(|| TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok());
+            holds(self.root().is_file() && matches!(connected, Ok(true)), said())?;
+            holds(running.alive(), format!("it ended: {}{}", running.stderr(), running.stdout()))
+        })?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill();
+        }
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.running.as_ref().map(|running| running.stderr() + &running.stdout()).unwrap_or_default()
+    }
+
+    /// Its URL for agents.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address())
+    }
+
+    /// Its state folder: root certificate and key.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Its root certificates.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.state().join("root.pem")
+    }
+
+    /// The join token of the agents.
+    #[must_use]
+    pub fn join_token(&self) -> PathBuf {
+        self.folder.join("join-token")
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.site.v4), 15012)
+    }
+}

@@ -1,0 +1,37 @@
+//! `posthaste-peer serve BEHAVIOUR PORT` and `posthaste-peer call BEHAVIOUR ADDRESS ARGUMENTS..`: see `peer` of the harness.
+
+use posthaste_tests::peer::{client, server};
+use std::{io, process::ExitCode};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("posthaste-peer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> io::Result<()> {
+    raise_descriptor_limit();
+    let text = |at: usize| arguments.get(at).map_or("", String::as_str);
+    let wrong = |error: &dyn std::fmt::Display| io::Error::other(format!("`{}`: {error}", text(2)));
+    match text(0) {
+        "serve" => server::run(text(1), text(2).parse().map_err(|error| wrong(&error))?),
+        "call" => {
+            let to = text(2).parse().map_err(|error| wrong(&error))?;
+            client::run(text(1), to, arguments.get(3..).unwrap_or_default())
+        }
+        _ => Err(io::Error::other("usage: posthaste-peer serve BEHAVIOUR PORT | call BEHAVIOUR ADDRESS ..")),
+    }
+}
+
+/// Ten thousand connections need as many descriptors.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: maximum, maximum };
+    let _ = setrlimit(Resource::Nofile, wanted);
+}

@@ -1,0 +1,31 @@
+//! The smallest HTTP client that asks an agent for its metrics and health, from inside a namespace.
+
+use crate::{Doing, Fault, namespace::Namespace};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// Status and body of `GET path`, asked from inside `namespace`.
+///
+/// # Errors
+/// No connection, or an answer that is not HTTP.
+pub fn fetch(namespace: &Namespace, address: SocketAddr, path: &str) -> Result<(u16, String), Fault> {
+    let answer =
+        namespace.inside(|| exchange(address, path))?.doing(format!("ask http://{address}{path}"))?;
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    status.zip(body).ok_or_else(|| Fault::new(format!("http://{address}{path} answered `{answer}`")))
+}
+
+fn exchange(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let limit = Duration::from_secs(3);
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    // HTTP/1.0 keeps the body free of chunks.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

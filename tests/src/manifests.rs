@@ -1,0 +1,93 @@
+//! A folder of manifests, as `posthaste agent --manifests` reads it. Every write replaces a whole file at once.
+
+use crate::{Doing, Fault};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The objects of a world and the folder that they are written to.
+#[derive(Debug)]
+pub struct Manifests {
+    folder: PathBuf,
+    objects: BTreeMap<String, Value>,
+}
+
+impl Manifests {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(folder: &Path) -> Result<Self, Fault> {
+        fs::create_dir_all(folder).doing(format!("make {}", folder.display()))?;
+        Ok(Self { folder: folder.to_owned(), objects: BTreeMap::new() })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Adds an object or replaces the one of the same kind, namespace and name. [`Manifests::apply`] writes it.
+    pub fn put(&mut self, object: Value) {
+        self.objects.insert(key(&object), object);
+    }
+
+    /// Removes an object. [`Manifests::apply`] writes it.
+    pub fn remove(&mut self, kind: &str, namespace: &str, name: &str) {
+        self.objects.remove(&format!("{kind}/{namespace}/{name}"));
+    }
+
+    /// An object, to be changed in place.
+    pub fn object(&mut self, kind: &str, namespace: &str, name: &str) -> Option<&mut Value> {
+        self.objects.get_mut(&format!("{kind}/{namespace}/{name}"))
+    }
+
+    /// Writes all objects to `mesh.yaml` in one step.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn apply(&self) -> Result<(), Fault> {
+        self.raw("mesh.yaml", &self.text()?)
+    }
+
+    /// All objects as YAML documents.
+    ///
+    /// # Errors
+    /// An object cannot be written as YAML.
+    pub fn text(&self) -> Result<String, Fault> {
+        let mut text = String::new();
+        for object in self.objects.values() {
+            let document = serde_yaml_ng::to_string(object).map_err(|error| Fault::new(error.to_string()))?;
+            text.push_str("---\n");
+            text.push_str(&document);
+        }
+        Ok(text)
+    }
+
+    /// Writes any text to a file of the folder in one step.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn raw(&self, file: &str, text: &str) -> Result<(), Fault> {
+        let (partial, whole) = (self.folder.join(format!(".{file}.partial")), self.folder.join(file));
+        fs::write(&partial, text).doing(format!("write {}", partial.display()))?;
+        fs::rename(&partial, &whole).doing(format!("rename to {}", whole.display()))
+    }
+
+    /// Removes a file of the folder.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove_file(&self, file: &str) -> Result<(), Fault> {
+        fs::remove_file(self.folder.join(file)).doing(format!("remove {file}"))
+    }
+}
+
+fn key(object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}/{}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
+}
