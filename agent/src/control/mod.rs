@@ -1,1 +1,6 @@
-//! Sources: Kubernetes objects from files (later: the API server) to `snapshot::input::Inputs`.
+//! Where the agent learns of pods and services: a source yields [`crate::snapshot::input::Inputs`] and problems.
+//! [`files`] reads a folder of manifests; [`document`] and [`translate`] (both pure) are what every source shares.
+
+pub mod document;
+pub mod files;
+pub mod translate;

@@ -1,1 +1,94 @@
-//! Builds a snapshot from inputs. Pure.
+//! Builds a snapshot from inputs: one pass over each kind of object, everything by hash maps. Pure.
+//!
+//! What does not fit is left out with a [`Problem`]; where leaving out would open something (a mistyped `mtls`), the
+//! strict meaning is taken instead.
+
+mod enrolment;
+mod labels;
+mod pods;
+mod services;
+mod slices;
+mod topology;
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{Problem, Snapshot, input::Inputs};
+
+/// Label on Namespaces (`enabled`) and Pods (`disabled`).
+pub const MESH_LABEL: &str = "posthaste.dev/mesh";
+/// Annotation on Pods: the path that names the network namespace.
+pub const NETNS_ANNOTATION: &str = "posthaste.dev/netns";
+/// Annotation on Pods: destination ports that leave uncaptured.
+pub const EXCLUDE_OUTBOUND_ANNOTATION: &str = "posthaste.dev/exclude-outbound-ports";
+/// Annotation on Pods: own ports that are reached uncaptured.
+pub const EXCLUDE_INBOUND_ANNOTATION: &str = "posthaste.dev/exclude-inbound-ports";
+/// Annotation on Namespaces: `permissive` or `strict`.
+pub const MTLS_ANNOTATION: &str = "posthaste.dev/mtls";
+/// Annotation on Namespaces: `open` or `closed`.
+pub const FAIL_MODE_ANNOTATION: &str = "posthaste.dev/fail-mode";
+
+/// Where and for whom a snapshot is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Name of this node, as in `spec.nodeName`.
+    pub node: Arc<str>,
+    /// Its `topology.kubernetes.io/zone`, where known.
+    pub zone: Option<Arc<str>>,
+    /// Trust domain of all identities.
+    pub trust_domain: Arc<str>,
+    /// Cluster name for metrics.
+    pub cluster: Arc<str>,
+    /// Number of the snapshot.
+    pub generation: u64,
+}
+
+/// Builds the snapshot that follows `previous`, whose learnt state (endpoint loads, affinity) it takes over.
+/// Problems are sorted.
+#[must_use]
+pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) -> (Snapshot, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let enrolment = enrolment::read(&inputs.namespaces, &mut problems);
+    let pods = pods::read(&inputs.pods, &enrolment, context, previous, &mut problems);
+    let slices = slices::index(&inputs.endpoint_slices, &mut problems);
+    let learnt = services::Learnt::of(previous);
+    let services =
+        services::read(&inputs.services, &slices, &pods.workloads, context, &learnt, &mut problems);
+    problems.sort();
+    problems.dedup();
+    let snapshot = Snapshot {
+        generation: context.generation,
+        workloads: pods.workloads,
+        service_ports: services.ports,
+        cluster_ips: services.cluster_ips,
+        services: services.all,
+        local_pods: pods.local,
+        uncaptured: pods.uncaptured,
+    };
+    (snapshot, problems)
+}
+
+/// An address that a pod, service or endpoint can have; IPv4 in IPv6 is IPv4. The reason where it is not one.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let shown: String = text.chars().take(60).collect();
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| format!("`{shown}` is not an IP address; write it as `10.0.0.1` or `fd00::1`"))?;
+    let address = address.to_canonical();
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        return Err(format!(
+            "`{shown}` is a loopback, unspecified or multicast address; give one that is routed"
+        ));
+    }
+    Ok(address)
+}
+
+/// A TCP port; the reason where it is not one.
+fn port(number: i32) -> Result<u16, String> {
+    match u16::try_from(number) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("{number} is not a port; use 1 to 65535")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

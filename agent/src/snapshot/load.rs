@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-/// Load and health of one endpoint of one service port, as this node sees it.
+/// Load and health of one endpoint of one service port, as this node sees it. `resilience` reads and writes it.
 #[derive(Debug, Default)]
 pub struct EndpointLoad {
     /// Connections open or being opened through this agent.
@@ -30,6 +30,19 @@ pub struct EndpointLoad {
 /// What is shared by the endpoints of one service port.
 #[derive(Debug, Default)]
 pub struct ServiceState {
-    /// `sessionAffinity: ClientIP`: the endpoint of each client and when it was last used (nanoseconds).
-    pub affinity: Mutex<HashMap<IpAddr, (SocketAddr, u64)>>,
+    /// `sessionAffinity: ClientIP`: who goes where.
+    pub affinity: Mutex<Affinity>,
+    /// At least as many endpoints as are ejected now; exact right after a recount.
+    pub ejected: AtomicU32,
+    /// When `ejected` was last counted (nanoseconds); held while an ejection is decided.
+    pub counted_at_ns: Mutex<u64>,
+}
+
+/// The endpoint of each client of a service port.
+#[derive(Debug, Default)]
+pub struct Affinity {
+    /// By client: its endpoint and when it was last used (nanoseconds of the agent's monotonic clock).
+    pub clients: HashMap<IpAddr, (SocketAddr, u64)>,
+    /// Entries that make the next insertion drop what has expired.
+    pub sweep_at: usize,
 }

@@ -119,7 +119,8 @@ pub struct ServicePort {
     pub app_protocol: Option<Arc<str>>,
     /// `sessionAffinity: ClientIP` with its time-out in seconds.
     pub affinity_seconds: Option<u32>,
-    /// Endpoints that are eligible from this node, after conditions, traffic policy, hints and distribution.
+    /// Endpoints that are eligible from this node, after conditions, traffic policy, hints and distribution; sorted by
+    /// address, each address once.
     pub endpoints: Vec<Endpoint>,
     /// All endpoints of the port before policy and hints chose (for people).
     pub known_endpoints: usize,

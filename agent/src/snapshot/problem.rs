@@ -1,5 +1,6 @@
 //! What is wrong with an object, said so that its owner can mend it. Pure.
 
+use super::input::Metadata;
 use std::fmt;
 
 /// One thing that does not fit, in one object; the rest of the snapshot is built without it.
@@ -13,6 +14,19 @@ pub struct Problem {
     pub field: String,
     /// What is wrong and what to do.
     pub reason: String,
+}
+
+impl Problem {
+    /// A problem of a field of a known object.
+    #[must_use]
+    pub fn of(metadata: &Metadata, kind: &str, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            origin: metadata.origin.to_string(),
+            object: metadata.object(kind),
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -1,0 +1,260 @@
+//! One file's text to objects: splits documents, parses each on its own so that one bad document never hides another,
+//! opens lists, and names file, document, object, field and reason of what does not fit. Pure.
+//!
+//! Refuses: YAML whose aliases blow up, duplicate keys, a wrong `apiVersion` of a kind that the mesh reads. Other
+//! kinds are counted and left alone.
+
+mod value;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::translate;
+use crate::snapshot::{Problem, input};
+
+/// The kinds that the mesh reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1`.
+    Namespace,
+    /// `v1`.
+    Pod,
+    /// `v1`.
+    Service,
+    /// `discovery.k8s.io/v1`.
+    EndpointSlice,
+}
+
+/// What tells one object from another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace; empty for a Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+/// An object that the mesh reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Namespace.
+    Namespace(Arc<input::Namespace>),
+    /// A Pod.
+    Pod(Arc<input::Pod>),
+    /// A Service.
+    Service(Arc<input::Service>),
+    /// An EndpointSlice.
+    EndpointSlice(Arc<input::EndpointSlice>),
+}
+
+/// What one document (or one item of a list) turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// An object in order.
+    Good(ObjectKey, Object),
+    /// An object that does not fit; the key where it could be read.
+    Bad(Option<ObjectKey>, Problem),
+    /// A kind that the mesh does not read.
+    Ignored,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Documents parted by `---`.
+    Yaml,
+    /// JSON values one after the other.
+    Json,
+}
+
+impl Kind {
+    /// As written in `kind`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+        }
+    }
+
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            _ => "v1",
+        }
+    }
+
+    fn parse(kind: &str) -> Option<Self> {
+        [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice]
+            .into_iter()
+            .find(|known| known.as_str() == kind)
+    }
+}
+
+impl Object {
+    /// The metadata of whatever it is.
+    #[must_use]
+    pub fn metadata(&self) -> &input::Metadata {
+        match self {
+            Self::Namespace(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+        }
+    }
+}
+
+/// Reads all documents of a file; `file` is its name for problems.
+#[must_use]
+pub fn parse(file: &str, text: &str, format: Format) -> Vec<Item> {
+    let mut items = Vec::new();
+    let values = match format {
+        Format::Yaml => value::yaml_documents(text),
+        Format::Json => value::json_documents(text),
+    };
+    for (number, value) in values {
+        let origin: Arc<str> = format!("{file} document {number}").into();
+        match value {
+            Ok(Value::Null) => {}
+            Ok(value) => open(&origin, value, None, &mut items),
+            Err(error) => items.push(bad(&origin, None, "", error.reason, error.object)),
+        }
+    }
+    items
+}
+
+/// One object, or the items of a list, one level deep.
+fn open(origin: &Arc<str>, mut value: Value, outer: Option<(&str, &str)>, items: &mut Vec<Item>) {
+    if !value.is_object() {
+        let reason = "is not an object; a Kubernetes object starts with `apiVersion`, `kind` and `metadata`";
+        items.push(bad(origin, None, "", reason, String::new()));
+        return;
+    }
+    let list = text(&value, "/kind").and_then(|kind| kind.strip_suffix("List")).map(str::to_owned);
+    let (Some(of), Some(Value::Array(members)), None) =
+        (list, value.get_mut("items").map(Value::take), outer)
+    else {
+        return items.push(read(origin, &value, outer));
+    };
+    let version = text(&value, "/apiVersion").unwrap_or_default();
+    for (index, member) in members.into_iter().enumerate() {
+        let origin: Arc<str> = format!("{origin} item {}", index + 1).into();
+        open(&origin, member, Some((version, &of)), items);
+    }
+}
+
+/// `outer` is version and kind that a typed list (`PodList`) gives to members that do not say theirs.
+fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
+    let given = |pointer| text(value, pointer).filter(|text| !text.is_empty());
+    let outer = outer.filter(|(_, kind)| !kind.is_empty());
+    let Some(kind) = given("/kind").or(outer.map(|(_, kind)| kind)) else {
+        return bad(
+            origin,
+            None,
+            "kind",
+            "is missing; say what object this is, as `kind: Service`",
+            name(value),
+        );
+    };
+    let Some(version) = given("/apiVersion").or(outer.map(|(version, _)| version)) else {
+        let object = format!("{kind}/{}", name(value));
+        return bad(origin, None, "apiVersion", "is missing; say `v1`, or the group and version", object);
+    };
+    match Kind::parse(kind) {
+        Some(kind) if version == kind.api_version() => translated(origin, kind, value),
+        Some(kind) if is_kubernetes(version) => {
+            let reason =
+                format!("`{version}` has no {kind:?} that the mesh reads; use `{}`", kind.api_version());
+            bad(origin, key(kind, value), "apiVersion", reason, shown(kind, value))
+        }
+        _ => Item::Ignored,
+    }
+}
+
+/// A group of Kubernetes itself: other groups may well have kinds of the same name (Knative's Service).
+fn is_kubernetes(version: &str) -> bool {
+    version.split_once('/').is_none_or(|(group, _)| !group.contains('.') || group.ends_with(".k8s.io"))
+}
+
+fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
+    let object = match kind {
+        Kind::Namespace => typed::<core::Namespace>(origin, kind, value)
+            .and_then(|object| translate::namespace(object, origin))
+            .map(|object| Object::Namespace(object.into())),
+        Kind::Pod => typed::<core::Pod>(origin, kind, value)
+            .and_then(|object| translate::pod(object, origin))
+            .map(|object| Object::Pod(object.into())),
+        Kind::Service => typed::<core::Service>(origin, kind, value)
+            .and_then(|object| translate::service(object, origin))
+            .map(|object| Object::Service(object.into())),
+        Kind::EndpointSlice => typed::<discovery::EndpointSlice>(origin, kind, value)
+            .and_then(|object| translate::endpoint_slice(object, origin))
+            .map(|object| Object::EndpointSlice(object.into())),
+    };
+    match object {
+        Ok(object) => {
+            let metadata = object.metadata();
+            let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+            Item::Good(ObjectKey { kind, namespace, name }, object)
+        }
+        Err(problem) => Item::Bad(key(kind, value), problem),
+    }
+}
+
+/// Kubernetes' own type, or the path of the field that does not fit it.
+fn typed<T: DeserializeOwned>(origin: &str, kind: Kind, value: &Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let field = match error.path().to_string() {
+            path if path == "." => String::new(),
+            path => path,
+        };
+        let reason = format!("{}; write the field as Kubernetes defines it", error.inner());
+        Problem { origin: origin.into(), object: shown(kind, value), field, reason }
+    })
+}
+
+fn bad(
+    origin: &str,
+    key: Option<ObjectKey>,
+    field: &str,
+    reason: impl Into<String>,
+    object: impl Into<String>,
+) -> Item {
+    let object = Some(object.into()).filter(|object| !object.is_empty()).unwrap_or_else(|| "document".into());
+    Item::Bad(key, Problem { origin: origin.into(), object, field: field.into(), reason: reason.into() })
+}
+
+fn key(kind: Kind, value: &Value) -> Option<ObjectKey> {
+    let name = text(value, "/metadata/name").filter(|name| !name.is_empty())?;
+    let namespace = match kind {
+        Kind::Namespace => "",
+        _ => text(value, "/metadata/namespace").filter(|name| !name.is_empty()).unwrap_or("default"),
+    };
+    Some(ObjectKey { kind, namespace: namespace.into(), name: name.into() })
+}
+
+fn shown(kind: Kind, value: &Value) -> String {
+    match key(kind, value) {
+        Some(key) if key.namespace.is_empty() => format!("{}/{}", kind.as_str(), key.name),
+        Some(key) => format!("{}/{}/{}", kind.as_str(), key.namespace, key.name),
+        None => kind.as_str().to_owned(),
+    }
+}
+
+fn name(value: &Value) -> String {
+    text(value, "/metadata/name").unwrap_or_default().to_owned()
+}
+
+fn text<'value>(value: &'value Value, pointer: &str) -> Option<&'value str> {
+    value.pointer(pointer).and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests;

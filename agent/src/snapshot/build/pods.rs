@@ -1,0 +1,203 @@
+//! Pods to workloads, and this node's pods to those that are captured and those that are not. Pure.
+//!
+//! Of two live pods with the same address, network namespace or uid the newest counts: its predecessor is about to
+//! vanish from the source.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Context, EXCLUDE_INBOUND_ANNOTATION, EXCLUDE_OUTBOUND_ANNOTATION, NETNS_ANNOTATION, address,
+    enrolment::{self, Enrolment, Enrolments},
+    labels,
+};
+use crate::snapshot::{LocalPod, Problem, Snapshot, SpiffeId, Workload, input::Pod};
+
+/// What the pods amount to; the fields are the snapshot's.
+#[derive(Default)]
+pub(super) struct Pods {
+    pub(super) workloads: HashMap<IpAddr, Arc<Workload>>,
+    pub(super) local: HashMap<Arc<str>, Arc<LocalPod>>,
+    pub(super) uncaptured: Vec<(Arc<Workload>, String)>,
+}
+
+struct Reader<'input> {
+    enrolments: &'input Enrolments,
+    context: &'input Context,
+    previous: Option<&'input Snapshot>,
+    /// Network namespaces of this node's pods.
+    taken: HashSet<PathBuf>,
+    uids: HashSet<Arc<str>>,
+    problems: &'input mut Vec<Problem>,
+    pods: Pods,
+}
+
+pub(super) fn read(
+    pods: &[Arc<Pod>],
+    enrolments: &Enrolments,
+    context: &Context,
+    previous: Option<&Snapshot>,
+    problems: &mut Vec<Problem>,
+) -> Pods {
+    let mut live: Vec<&Pod> = pods.iter().map(|pod| &**pod).filter(|pod| is_live(pod)).collect();
+    // Newest first; of equals the one that comes later.
+    live.reverse();
+    live.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.created));
+    let (taken, uids) = (HashSet::new(), HashSet::new());
+    let mut reader = Reader { enrolments, context, previous, taken, uids, problems, pods: Pods::default() };
+    for pod in live {
+        reader.pod(pod);
+    }
+    let mut pods = reader.pods;
+    pods.uncaptured.sort_by(|(a, _), (b, _)| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    pods
+}
+
+fn is_live(pod: &Pod) -> bool {
+    !matches!(pod.phase.as_str(), "Succeeded" | "Failed")
+}
+
+impl Reader<'_> {
+    fn pod(&mut self, pod: &Pod) {
+        if !self.uids.insert(pod.metadata.uid.clone()) {
+            let reason = "is the uid of a newer pod too; give each pod its own, or none. The pod is left out";
+            return self.problem(pod, "metadata.uid", reason);
+        }
+        let settings = self.enrolments.get(&pod.metadata.namespace).copied().unwrap_or_default();
+        let opted_out = enrolment::opts_out(pod, self.problems);
+        let meshed = settings.enabled && !opted_out && !pod.host_network;
+        let workload = self.workload(pod, settings, meshed);
+        if !pod.host_network {
+            self.place(pod, &workload);
+        }
+        if *pod.node != *self.context.node || pod.node.is_empty() {
+            return;
+        }
+        let captured = match () {
+            () if pod.host_network => Err("uses the host's network, which is never captured".to_owned()),
+            () if opted_out => Err("the pod opts out (label posthaste.dev/mesh: disabled)".to_owned()),
+            () if !settings.enabled => {
+                Err("its namespace lacks the label posthaste.dev/mesh: enabled".to_owned())
+            }
+            () => self.netns(pod),
+        };
+        match captured {
+            Ok(netns) => self.local(pod, workload, netns, settings),
+            Err(reason) => self.pods.uncaptured.push((workload, reason)),
+        }
+    }
+
+    fn workload(&mut self, pod: &Pod, settings: Enrolment, meshed: bool) -> Arc<Workload> {
+        let workload = Workload {
+            uid: pod.metadata.uid.clone(),
+            name: pod.metadata.name.clone(),
+            namespace: pod.metadata.namespace.clone(),
+            node: pod.node.clone(),
+            identity: SpiffeId::new(
+                &self.context.trust_domain,
+                &pod.metadata.namespace,
+                &pod.service_account,
+            ),
+            addresses: self.addresses(pod),
+            meshed,
+            mtls: settings.mtls,
+            labels: labels::of(pod, &self.context.cluster),
+        };
+        // What did not change stays the same allocation.
+        let last = workload.addresses.first().and_then(|address| self.previous?.workloads.get(address));
+        last.filter(|last| ***last == workload).cloned().unwrap_or_else(|| Arc::new(workload))
+    }
+
+    fn addresses(&mut self, pod: &Pod) -> Vec<IpAddr> {
+        let mut addresses = Vec::with_capacity(pod.addresses.len());
+        for (index, text) in pod.addresses.iter().enumerate() {
+            match address(text) {
+                Ok(address) if addresses.contains(&address) => {}
+                Ok(address) => addresses.push(address),
+                Err(reason) => self.problem(pod, &format!("status.podIPs[{index}].ip"), reason),
+            }
+        }
+        addresses
+    }
+
+    /// Makes the workload known by its addresses, unless a newer pod has them.
+    fn place(&mut self, pod: &Pod, workload: &Arc<Workload>) {
+        for address in &workload.addresses {
+            match self.pods.workloads.entry(*address) {
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(workload.clone());
+                }
+                std::collections::hash_map::Entry::Occupied(newer) => {
+                    let newer = newer.get();
+                    let reason = format!(
+                        "{address} is also the address of Pod/{}/{}, which is newer and keeps it; delete the pod that is gone",
+                        newer.namespace, newer.name
+                    );
+                    self.problem(pod, "status.podIPs", reason);
+                }
+            }
+        }
+    }
+
+    /// Where the pod's network namespace is found, or why it is not captured.
+    fn netns(&mut self, pod: &Pod) -> Result<PathBuf, String> {
+        let Some(path) = pod.metadata.annotations.get(NETNS_ANNOTATION).filter(|path| !path.is_empty())
+        else {
+            return Err(format!("has no annotation {NETNS_ANNOTATION} that names its network namespace"));
+        };
+        let field = format!("metadata.annotations[{NETNS_ANNOTATION}]");
+        if !Path::new(path).is_absolute() {
+            let reason = format!("`{path}` is not an absolute path; write it as `/run/netns/NAME`");
+            self.problem(pod, &field, reason.clone());
+            return Err(reason);
+        }
+        if !self.taken.insert(path.into()) {
+            let reason =
+                format!("`{path}` is the network namespace of a newer pod too; give each pod its own");
+            self.problem(pod, &field, reason.clone());
+            return Err(reason);
+        }
+        Ok(path.into())
+    }
+
+    fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: PathBuf, settings: Enrolment) {
+        let local = LocalPod {
+            workload,
+            netns,
+            fail_mode: settings.fail_mode,
+            exclude_outbound_ports: self.ports(pod, EXCLUDE_OUTBOUND_ANNOTATION),
+            exclude_inbound_ports: self.ports(pod, EXCLUDE_INBOUND_ANNOTATION),
+        };
+        let last = self.previous.and_then(|previous| previous.local_pods.get(&pod.metadata.uid));
+        let local = last.filter(|last| ***last == local).cloned().unwrap_or_else(|| Arc::new(local));
+        self.pods.local.insert(pod.metadata.uid.clone(), local);
+    }
+
+    /// `80,443`; what is not a port stays captured.
+    fn ports(&mut self, pod: &Pod, annotation: &str) -> Vec<u16> {
+        let mut ports = Vec::new();
+        let text = pod.metadata.annotations.get(annotation).map_or("", String::as_str);
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            match item.parse::<u16>() {
+                Ok(port) if port > 0 => ports.push(port),
+                _ => {
+                    let reason = format!(
+                        "`{item}` is not a port; list ports from 1 to 65535 as `80,443` (no ranges). It stays captured"
+                    );
+                    self.problem(pod, &format!("metadata.annotations[{annotation}]"), reason);
+                }
+            }
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    fn problem(&mut self, pod: &Pod, field: &str, reason: impl Into<String>) {
+        self.problems.push(Problem::of(&pod.metadata, "Pod", field, reason));
+    }
+}

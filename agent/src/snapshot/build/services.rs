@@ -1,0 +1,281 @@
+//! Services to ports by (ClusterIP, port), with the endpoints that this node may use. TCP only. Pure.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Context, address, port, slices, slices::Slices, topology};
+use crate::snapshot::{
+    Endpoint, EndpointLoad, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input,
+};
+
+/// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
+const AFFINITY_SECONDS: u32 = 10_800;
+
+/// What the services amount to; the fields are the snapshot's.
+#[derive(Default)]
+pub(super) struct Services {
+    pub(super) ports: HashMap<(IpAddr, u16), Arc<ServicePort>>,
+    pub(super) cluster_ips: HashMap<IpAddr, Arc<Service>>,
+    pub(super) all: Vec<Arc<Service>>,
+}
+
+/// Namespace, service, port name, and whether it is of IPv6.
+type PortKey<'last> = (&'last str, &'last str, &'last str, bool);
+
+/// What the data path learnt on the previous snapshot, by key.
+pub(super) struct Learnt<'last>(HashMap<PortKey<'last>, &'last ServicePort>);
+
+impl<'last> Learnt<'last> {
+    pub(super) fn of(previous: Option<&'last Snapshot>) -> Self {
+        let ports = previous.into_iter().flat_map(|previous| &previous.service_ports);
+        let key = |ip: &IpAddr, port: &'last ServicePort| -> PortKey<'last> {
+            (&port.service_namespace, &port.service_name, &port.name, ip.is_ipv6())
+        };
+        Self(ports.map(|((ip, _), port)| (key(ip, port), &**port)).collect())
+    }
+
+    fn port(&self, service: &input::Service, name: &str, ipv6: bool) -> Option<&'last ServicePort> {
+        self.0.get(&(&*service.metadata.namespace, &*service.metadata.name, name, ipv6)).copied()
+    }
+}
+
+/// The load of an endpoint that stayed.
+fn load(last: Option<&ServicePort>, address: SocketAddr) -> Arc<EndpointLoad> {
+    let found = last.and_then(|last| {
+        let index = last.endpoints.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
+        last.endpoints.get(index)
+    });
+    found.map(|endpoint| endpoint.load.clone()).unwrap_or_default()
+}
+
+struct Reader<'input, 'last> {
+    slices: &'input Slices<'input>,
+    workloads: &'input HashMap<IpAddr, Arc<Workload>>,
+    context: &'input Context,
+    learnt: &'input Learnt<'last>,
+    problems: &'input mut Vec<Problem>,
+    services: Services,
+}
+
+pub(super) fn read(
+    services: &[Arc<input::Service>],
+    slices: &Slices<'_>,
+    workloads: &HashMap<IpAddr, Arc<Workload>>,
+    context: &Context,
+    learnt: &Learnt<'_>,
+    problems: &mut Vec<Problem>,
+) -> Services {
+    let mut oldest: Vec<&input::Service> = services.iter().map(|service| &**service).collect();
+    // The oldest keeps a ClusterIP that two claim; one without a time comes last, equals in their order.
+    oldest.sort_by_key(|service| service.metadata.created.unwrap_or(i64::MAX));
+    let mut reader = Reader { slices, workloads, context, learnt, problems, services: Services::default() };
+    for service in oldest {
+        reader.service(service);
+    }
+    let mut services = reader.services;
+    services.all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    services
+}
+
+impl Reader<'_, '_> {
+    fn service(&mut self, service: &input::Service) {
+        let metadata = &service.metadata;
+        let hostname: Arc<str> = format!("{}.{}.svc.cluster.local", metadata.name, metadata.namespace).into();
+        let cluster_ips = self.cluster_ips(service);
+        let affinity_seconds = self.affinity(service);
+        self.check(service);
+        let families: Vec<bool> = [false, true]
+            .into_iter()
+            .filter(|ipv6| cluster_ips.iter().any(|ip| ip.is_ipv6() == *ipv6))
+            .collect();
+        let mut ports = Vec::new();
+        for (index, given) in service.ports.iter().enumerate() {
+            let Some(number) = self.number(service, index, given) else { continue };
+            for ipv6 in &families {
+                let built = self.port(service, given, number, *ipv6, affinity_seconds, &hostname);
+                let built = Arc::new(built);
+                let of_family = cluster_ips.iter().filter(|ip| ip.is_ipv6() == *ipv6);
+                if self.publish(service, index, of_family.map(|ip| (*ip, number)), &built) {
+                    ports.push(built);
+                }
+            }
+        }
+        let built = Arc::new(Service {
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
+            hostname,
+            cluster_ips,
+            affinity_seconds,
+            ports,
+        });
+        for ip in &built.cluster_ips {
+            self.services.cluster_ips.insert(*ip, built.clone());
+        }
+        self.services.all.push(built);
+    }
+
+    /// Those that are in order and not another service's.
+    fn cluster_ips(&mut self, service: &input::Service) -> Vec<IpAddr> {
+        let headless = service.cluster_ips.iter().any(|ip| ip == "None");
+        match service.kind.as_str() {
+            "ExternalName" => return Vec::new(),
+            "ClusterIP" | "NodePort" | "LoadBalancer" => {}
+            other => {
+                let reason =
+                    format!("`{other}` is not a type of service; use `ClusterIP`. It has no address");
+                self.problem(service, "spec.type", reason);
+                return Vec::new();
+            }
+        }
+        if headless {
+            return Vec::new();
+        }
+        if service.cluster_ips.is_empty() {
+            let reason = "is missing; give the service an address, or `None` for a headless one";
+            self.problem(service, "spec.clusterIP", reason);
+        }
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for (index, text) in service.cluster_ips.iter().enumerate() {
+            let checked = address(text).and_then(|address| self.unclaimed(address));
+            match checked {
+                Ok(address) if addresses.contains(&address) => {}
+                Ok(address) => addresses.push(address),
+                Err(reason) => self.problem(service, &format!("spec.clusterIPs[{index}]"), reason),
+            }
+        }
+        addresses
+    }
+
+    fn unclaimed(&self, address: IpAddr) -> Result<IpAddr, String> {
+        match self.services.cluster_ips.get(&address) {
+            None => Ok(address),
+            Some(other) => Err(format!(
+                "{address} is the address of Service/{}/{}, which came first and keeps it; choose another",
+                other.namespace, other.name
+            )),
+        }
+    }
+
+    fn affinity(&mut self, service: &input::Service) -> Option<u32> {
+        match (service.session_affinity.as_str(), service.affinity_seconds) {
+            ("" | "None", _) => None,
+            ("ClientIP", None) => Some(AFFINITY_SECONDS),
+            ("ClientIP", Some(seconds @ 1..=86_400)) => u32::try_from(seconds).ok(),
+            ("ClientIP", Some(seconds)) => {
+                let reason = format!("{seconds} is not between 1 and 86400; {AFFINITY_SECONDS} is in force");
+                self.problem(service, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", reason);
+                Some(AFFINITY_SECONDS)
+            }
+            (other, _) => {
+                let reason = format!("`{other}` is neither `ClientIP` nor `None`; there is no affinity");
+                self.problem(service, "spec.sessionAffinity", reason);
+                None
+            }
+        }
+    }
+
+    /// Values that choose endpoints: an unknown one is said and means the default.
+    fn check(&mut self, service: &input::Service) {
+        let known = |value: &str, values: &[&str]| value.is_empty() || values.contains(&value);
+        if !known(&service.internal_traffic_policy, &["Cluster", "Local"]) {
+            let reason = format!(
+                "`{}` is neither `Cluster` nor `Local`; Cluster is in force",
+                service.internal_traffic_policy
+            );
+            self.problem(service, "spec.internalTrafficPolicy", reason);
+        }
+        if !known(&service.traffic_distribution, &["PreferClose", "PreferSameZone", "PreferSameNode"]) {
+            let reason = format!(
+                "`{}` is not known; use `PreferSameZone`, `PreferSameNode` or `PreferClose`. All endpoints are used",
+                service.traffic_distribution
+            );
+            self.problem(service, "spec.trafficDistribution", reason);
+        }
+    }
+
+    /// The number of a TCP port.
+    fn number(
+        &mut self,
+        service: &input::Service,
+        index: usize,
+        given: &input::PortOfService,
+    ) -> Option<u16> {
+        match given.protocol.as_str() {
+            "TCP" => {}
+            "UDP" | "SCTP" => return None,
+            other => {
+                let reason = format!("`{other}` is not a protocol; use `TCP`, `UDP` or `SCTP`");
+                self.problem(service, &format!("spec.ports[{index}].protocol"), reason);
+                return None;
+            }
+        }
+        let field = format!("spec.ports[{index}].port");
+        port(given.port).map_err(|reason| self.problem(service, &field, reason)).ok()
+    }
+
+    fn port(
+        &mut self,
+        service: &input::Service,
+        given: &input::PortOfService,
+        number: u16,
+        ipv6: bool,
+        affinity_seconds: Option<u32>,
+        hostname: &Arc<str>,
+    ) -> ServicePort {
+        let metadata = &service.metadata;
+        let slices = self.slices.get(&(&*metadata.namespace, &*metadata.name)).map_or(&[][..], Vec::as_slice);
+        let publish_not_ready = service.publish_not_ready_addresses;
+        let candidates = slices::candidates(slices, &given.name, ipv6, publish_not_ready, self.problems);
+        let known_endpoints = candidates.len();
+        let last = self.learnt.port(service, &given.name, ipv6);
+        let endpoints =
+            topology::choose(candidates, service, self.context).into_iter().map(|candidate| Endpoint {
+                address: candidate.address,
+                workload: self.workloads.get(&candidate.address.ip()).cloned(),
+                load: load(last, candidate.address),
+            });
+        ServicePort {
+            service_name: metadata.name.clone(),
+            service_namespace: metadata.namespace.clone(),
+            hostname: hostname.clone(),
+            port: number,
+            name: given.name.clone(),
+            app_protocol: given.app_protocol.clone(),
+            affinity_seconds,
+            endpoints: endpoints.collect(),
+            known_endpoints,
+            state: last.map_or_else(|| Arc::new(ServiceState::default()), |last| last.state.clone()),
+        }
+    }
+
+    /// Whether the port is in the snapshot now: not where another port of the service has its number.
+    fn publish(
+        &mut self,
+        service: &input::Service,
+        index: usize,
+        places: impl Iterator<Item = (IpAddr, u16)>,
+        built: &Arc<ServicePort>,
+    ) -> bool {
+        let mut published = false;
+        for place in places {
+            match self.services.ports.entry(place) {
+                Entry::Vacant(entry) => {
+                    entry.insert(built.clone());
+                    published = true;
+                }
+                Entry::Occupied(_) => {
+                    let reason = format!("{} is the number of an earlier port; choose another", place.1);
+                    self.problem(service, &format!("spec.ports[{index}].port"), reason);
+                }
+            }
+        }
+        published
+    }
+
+    fn problem(&mut self, service: &input::Service, field: &str, reason: impl Into<String>) {
+        self.problems.push(Problem::of(&service.metadata, "Service", field, reason));
+    }
+}
