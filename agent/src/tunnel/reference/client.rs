@@ -1,0 +1,297 @@
+//! The caller's side: a tunnel to a peer's agent, its streams, and the task that drives it.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Display,
+    future::{Future, poll_fn},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    drive::{Heartbeat, Life, Pass, describe},
+    halves::{ReferenceReceive, ReferenceSend, Shared},
+};
+use crate::tunnel::{
+    Accepted, ConnectRequest, OpenError, Settings, StreamError, Tunnel, TunnelEnd, headers,
+    stream::{ClientStream, Coalesced, ReadAhead, Sealed},
+};
+
+/// A handle on a client connection.
+#[derive(Clone)]
+pub struct ReferenceTunnel(Rc<Link>);
+
+struct Link {
+    life: Rc<Life>,
+    /// Taken when the tunnel is drained: with the last of its users the connection closes.
+    requests: RefCell<Option<SendRequest<Bytes>>>,
+    /// The peer's settings have come.
+    settled: Cell<bool>,
+    limit: usize,
+    socket: Option<Arc<OwnedFd>>,
+}
+
+/// Dials, does TLS with `secure` and HTTP/2, each under its deadline.
+///
+/// # Errors
+/// The step that failed or was too slow.
+pub async fn connect<F, E>(
+    settings: &Settings,
+    dial: impl Future<Output = io::Result<TcpStream>>,
+    secure: impl FnOnce(ReadAhead<TcpStream>) -> F,
+) -> Result<ReferenceTunnel, OpenError>
+where
+    F: Future<Output = Result<ClientStream, E>>,
+    E: Display,
+{
+    let socket = timeout(settings.dial_deadline, dial)
+        .await
+        .map_err(|_| OpenError::DialTimeout(settings.dial_deadline))?
+        .map_err(|error| OpenError::Dial(error.to_string().into()))?;
+    let descriptor = socket.as_fd().try_clone_to_owned().ok().map(Arc::new);
+    let handshake = async {
+        let secured = secure(ReadAhead::new(socket)).await;
+        let stream = secured.map_err(|error| OpenError::Tls(error.to_string().into()))?;
+        establish(stream, descriptor, settings).await
+    };
+    // Boxed: the TLS handshake's state is large, and dials are rare.
+    let deadline = settings.handshake_deadline;
+    timeout(deadline, Box::pin(handshake)).await.map_err(|_| OpenError::HandshakeTimeout(deadline))?
+}
+
+/// Does HTTP/2 on an established stream, up to the peer's settings. Has no deadline of its own; dropped, it closes.
+///
+/// # Errors
+/// The peer does not speak HTTP/2 or closed the connection.
+pub async fn establish<S: Sealed>(
+    mut stream: S,
+    socket: Option<Arc<OwnedFd>>,
+    settings: &Settings,
+) -> Result<ReferenceTunnel, OpenError> {
+    stream.widen();
+    let life = Rc::new(Life::default());
+    let (stream, flusher) = Coalesced::new(stream, life.counters.clone());
+    let handshake = builder(settings).handshake(stream).await;
+    let (requests, mut connection) =
+        handshake.map_err(|error| OpenError::Handshake(error.to_string().into()))?;
+    let heartbeat = Heartbeat::new(connection.ping_pong(), settings.client_times());
+    let link = Link {
+        life: life.clone(),
+        requests: RefCell::new(Some(requests)),
+        settled: Cell::new(false),
+        limit: settings.pooled_streams,
+        socket,
+    };
+    let tunnel = ReferenceTunnel(Rc::new(link));
+    tokio::task::spawn_local(drive(connection, Pass::new(flusher), heartbeat, tunnel.0.clone()));
+    let unfinished = Unfinished(tunnel);
+    let settled = life.wait(|life| match life.end() {
+        Some(end) => Some(Err(OpenError::Handshake(end.to_string().into()))),
+        None => unfinished.0.0.settled.get().then_some(Ok(())),
+    });
+    settled.await?;
+    Ok(unfinished.0.clone())
+}
+
+/// Closes a tunnel whose handshake nobody waits for any more.
+struct Unfinished(ReferenceTunnel);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.0.0.settled.get() {
+            self.0.drain();
+        }
+    }
+}
+
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_frame_size(settings.frame)
+        .max_header_list_size(settings.header_list)
+        .header_table_size(settings.header_table)
+        .max_send_buffer_size(settings.send_queue)
+        .data_frame_budget(settings.small_frames)
+        // None until the peer has said how many: that is how the task sees that its settings came.
+        .initial_max_send_streams(0);
+    builder
+}
+
+/// Runs until the connection is gone.
+async fn drive<S: Sealed>(
+    mut connection: Connection<Coalesced<S>>,
+    mut pass: Pass<S>,
+    mut heartbeat: Heartbeat,
+    link: Rc<Link>,
+) {
+    let mut farewell = None;
+    let end = poll_fn(|context| {
+        if let Poll::Ready(end) = heartbeat.poll(context, &link.life) {
+            // Idle closes in peace; if even that took until the next look, it is over.
+            if end != TunnelEnd::Idle || farewell.is_some() {
+                return Poll::Ready(end);
+            }
+            farewell = Some(end);
+            link.requests.take();
+        }
+        let worked = ready!(pass.poll(context, |context| {
+            let worked = Pin::new(&mut connection).poll(context);
+            link.settle();
+            worked
+        }));
+        let drained = link.requests.borrow().is_none();
+        Poll::Ready(match worked {
+            Err(error) => describe(&error),
+            Ok(()) => farewell.take().unwrap_or(if drained { TunnelEnd::Drained } else { TunnelEnd::Peer }),
+        })
+    })
+    .await;
+    link.requests.take();
+    link.life.set_end(end);
+}
+
+impl Link {
+    /// Sees whether the peer's settings have come.
+    fn settle(&self) {
+        let allowed =
+            || self.requests.borrow().as_ref().is_some_and(|sender| sender.current_max_send_streams() > 0);
+        if !self.settled.get() && allowed() {
+            self.settled.set(true);
+            self.life.notify();
+        }
+    }
+
+    /// How many more streams the peer and we ourselves allow; `None` when it takes no more at all.
+    fn room(&self) -> Option<usize> {
+        let mut requests = self.requests.borrow_mut();
+        let sender = requests.as_mut().filter(|_| self.life.end().is_none())?;
+        // After a GOAWAY this is an error.
+        if let Poll::Ready(Err(_)) = sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            return None;
+        }
+        Some(self.limit.min(sender.current_max_send_streams()).saturating_sub(self.life.open.get()))
+    }
+}
+
+impl Tunnel for ReferenceTunnel {
+    type Send = ReferenceSend;
+    type Receive = ReferenceReceive;
+    type Answer = ReferenceAnswer;
+
+    fn has_room(&self) -> bool {
+        self.0.room().is_some_and(|room| room > 0)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.0.room().is_none()
+    }
+
+    fn streams(&self) -> usize {
+        self.0.life.open.get()
+    }
+
+    fn start(&self, request: &ConnectRequest) -> Result<(ReferenceSend, ReferenceAnswer), OpenError> {
+        let request = write_request(request)?;
+        let mut requests = self.0.requests.borrow_mut();
+        let sender = requests.as_mut().ok_or(OpenError::NotProcessed)?;
+        // An error here comes before any frame is queued.
+        let (response, send) = sender.send_request(request, false).map_err(|_| OpenError::NotProcessed)?;
+        let shared = Shared::new(self.0.life.clone(), send);
+        Ok((ReferenceSend(shared.clone()), ReferenceAnswer { response, shared }))
+    }
+
+    fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.0.socket.clone()
+    }
+
+    fn drain(&self) {
+        self.0.requests.take();
+    }
+
+    fn closed(&self) -> impl Future<Output = TunnelEnd> + 'static {
+        let life = self.0.life.clone();
+        async move { life.wait(Life::end).await }
+    }
+}
+
+impl ReferenceTunnel {
+    /// Bytes and writes of this connection.
+    #[must_use]
+    pub fn counters(&self) -> Rc<crate::tunnel::stream::Counters> {
+        self.0.life.counters.clone()
+    }
+}
+
+fn write_request(request: &ConnectRequest) -> Result<Request<()>, OpenError> {
+    let mut built = Request::builder().method(Method::CONNECT).uri(request.authority.to_string());
+    // Values that differ for each stream stay out of the compression table, where they would push out the lasting ones.
+    let once = [
+        (headers::FORWARDED, Some(request.forwarded.clone()).filter(|text| !text.is_empty())),
+        (headers::TRACEPARENT, request.traceparent.clone()),
+        (headers::CONNECTION, Some(request.connection.to_string())),
+    ];
+    for (name, text) in once.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+        let mut value = HeaderValue::try_from(text).map_err(|_| OpenError::Request(name))?;
+        value.set_sensitive(true);
+        built = built.header(name, value);
+    }
+    if !request.baggage.is_empty() {
+        let value =
+            HeaderValue::from_str(&request.baggage).map_err(|_| OpenError::Request(headers::BAGGAGE))?;
+        built = built.header(headers::BAGGAGE, value);
+    }
+    built.body(()).map_err(|_| OpenError::Request(":authority"))
+}
+
+/// The answer to a CONNECT. Dropped before it came, it cancels the stream.
+pub struct ReferenceAnswer {
+    response: ResponseFuture,
+    shared: Rc<Shared>,
+}
+
+impl Future for ReferenceAnswer {
+    type Output = Result<Accepted<ReferenceReceive>, OpenError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.response).poll(context)) {
+            Ok(response) => self.read(response),
+            Err(error) => Err(self.fail(&error)),
+        })
+    }
+}
+
+impl ReferenceAnswer {
+    fn read(&self, response: Response<h2::RecvStream>) -> Result<Accepted<ReferenceReceive>, OpenError> {
+        if response.status() != StatusCode::OK {
+            return Err(OpenError::Refused(response.status().as_u16()));
+        }
+        let baggage = response.headers().get(headers::BAGGAGE);
+        let baggage = baggage.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Accepted { receive: ReferenceReceive::new(response.into_body(), self.shared.clone()), baggage })
+    }
+
+    fn fail(&self, error: &h2::Error) -> OpenError {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // Above the last stream of the peer's GOAWAY.
+        if refused || (error.is_go_away() && error.is_remote()) {
+            return OpenError::NotProcessed;
+        }
+        match self.shared.life().stream_error(error) {
+            StreamError::Reset(code) => OpenError::Reset(code),
+            StreamError::Tunnel(end) => OpenError::Tunnel(end),
+            StreamError::Ended => OpenError::Tunnel(TunnelEnd::Drained),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What the task of a connection does beside HTTP/2 itself: let streams go first, flush once, ping, remember why it ended.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use h2::{Ping, PingPong};
+use tokio::{
+    io::AsyncWrite,
+    sync::Notify,
+    time::{Instant, Sleep, sleep},
+};
+
+use crate::tunnel::{
+    StreamError, TunnelEnd,
+    liveness::{Action, Liveness, Seen, Times},
+    stream::{Counters, Flusher},
+};
+
+/// What a connection's task and its streams know together.
+#[derive(Default)]
+pub(super) struct Life {
+    pub(super) open: Cell<usize>,
+    pub(super) opened: Cell<u64>,
+    pub(super) counters: Rc<Counters>,
+    end: RefCell<Option<TunnelEnd>>,
+    changed: Notify,
+}
+
+impl Life {
+    /// Counts a stream; `Shared` takes it back.
+    pub(super) fn enter(&self) {
+        self.open.set(self.open.get() + 1);
+        self.opened.set(self.opened.get() + 1);
+    }
+
+    pub(super) fn leave(&self) {
+        self.open.set(self.open.get().saturating_sub(1));
+    }
+
+    pub(super) fn end(&self) -> Option<TunnelEnd> {
+        self.end.borrow().clone()
+    }
+
+    /// The first reason counts.
+    pub(super) fn set_end(&self, end: TunnelEnd) {
+        self.end.borrow_mut().get_or_insert(end);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn notify(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until `found` finds something; it is asked again after each change.
+    pub(super) async fn wait<R>(&self, found: impl Fn(&Self) -> Option<R>) -> R {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(found) = found(self) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    /// An error of `h2` for a stream, in our words.
+    pub(super) fn stream_error(&self, error: &h2::Error) -> StreamError {
+        match error.reason() {
+            Some(reason) if error.is_reset() => StreamError::Reset(reason.into()),
+            _ => StreamError::Tunnel(self.end().unwrap_or_else(|| describe(error))),
+        }
+    }
+}
+
+/// An error of `h2` for a whole connection, in our words.
+pub(super) fn describe(error: &h2::Error) -> TunnelEnd {
+    let closed = error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+    let goodbye = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+    if closed || goodbye { TunnelEnd::Peer } else { TunnelEnd::Broken(error.to_string().into()) }
+}
+
+/// One pass of the worker's loop for a connection: woken, it stands back once so that all streams that are ready queue
+/// what they have, then works, then flushes.
+pub(super) struct Pass<T> {
+    flusher: Flusher<T>,
+    stood_back: bool,
+}
+
+impl<T: AsyncWrite + Unpin> Pass<T> {
+    pub(super) fn new(flusher: Flusher<T>) -> Self {
+        Self { flusher, stood_back: false }
+    }
+
+    pub(super) fn poll<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        work: impl FnOnce(&mut Context<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        self.stood_back = !self.stood_back;
+        if self.stood_back {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.poll_now(context, work)
+    }
+
+    /// A pass without standing back.
+    pub(super) fn poll_now<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        work: impl FnOnce(&mut Context<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        let worked = work(context);
+        // HTTP/2 meets the error at its next read, so it must be asked again. A flush that waits is woken by the socket.
+        if let Poll::Ready(Err(_)) = self.flusher.poll_flush(context) {
+            context.waker().wake_by_ref();
+        }
+        worked
+    }
+}
+
+/// Pings the peer and watches the times.
+pub(super) struct Heartbeat {
+    pings: Option<PingPong>,
+    waiting: bool,
+    liveness: Liveness,
+    silent: TunnelEnd,
+    started: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Heartbeat {
+    pub(super) fn new(pings: Option<PingPong>, times: Times) -> Self {
+        let liveness = Liveness::new(times, 0);
+        let timer = Box::pin(sleep(liveness.look_every()));
+        let silent = TunnelEnd::Silent(times.ping_timeout);
+        Self { pings, waiting: false, liveness, silent, started: Instant::now(), timer }
+    }
+
+    /// Ready when the connection should end: `Idle` in peace, `Silent` at once.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, life: &Life) -> Poll<TunnelEnd> {
+        self.poll_answer(context);
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            self.timer.as_mut().reset(now + self.liveness.look_every());
+            let seen = Seen {
+                streams: life.open.get(),
+                opened: life.opened.get(),
+                received: life.counters.received.get(),
+                answered: !self.waiting,
+            };
+            let since = u64::try_from((now - self.started).as_nanos()).unwrap_or(u64::MAX);
+            match self.liveness.look(since, seen) {
+                Action::Wait => {}
+                Action::Ping => self.ping(context),
+                Action::Dead => return Poll::Ready(self.silent.clone()),
+                Action::Idle => return Poll::Ready(TunnelEnd::Idle),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn ping(&mut self, context: &mut Context<'_>) {
+        if let Some(pings) = &mut self.pings
+            && pings.send_ping(Ping::opaque()).is_ok()
+        {
+            self.waiting = true;
+            self.poll_answer(context);
+        }
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) {
+        if self.waiting
+            && let Some(pings) = &mut self.pings
+            && pings.poll_pong(context).is_ready()
+        {
+            self.waiting = false;
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The tunnel on the `h2` crate: what other implementations are tested against.
+//!
+//! `connect` and `establish` make a client's tunnel, `serve` runs a server's. Every connection has one task that drives it
+//! (`drive`); streams only queue and wake that task.
+
+mod client;
+mod drive;
+mod halves;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{ReferenceAnswer, ReferenceTunnel, connect, establish};
+pub use halves::{ReferenceReceive, ReferenceSend};
+pub use server::{ReferenceIncoming, ServeError, serve};

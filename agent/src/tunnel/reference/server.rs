@@ -1,0 +1,255 @@
+//! The called side: takes the CONNECTs of one connection and hands each to a handler in a task of its own.
+//!
+//! Answers 400 itself to what is no CONNECT to an authority; what even HTTP/2 forbids `h2` resets.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::{
+    drive::{Heartbeat, Life, Pass, describe},
+    halves::{ReferenceReceive, ReferenceSend, Shared},
+};
+use crate::tunnel::{
+    Incoming, RequestHead, Settings, StreamError, TunnelEnd, headers,
+    stream::{Coalesced, Sealed},
+};
+
+/// Why a peer's connection never came to carry streams.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// No HTTP/2 preface and settings within the deadline.
+    #[error("the caller did not start HTTP/2 within {0:?}")]
+    HandshakeTimeout(Duration),
+    /// What came was not HTTP/2.
+    #[error("HTTP/2 with the caller: {0}")]
+    Handshake(std::sync::Arc<str>),
+}
+
+/// Serves one connection after its TLS handshake. `handler` gets each CONNECT and runs as a task of its own, which may outlive
+/// this function. When `drain` resolves, a GOAWAY is sent and streams have that long to end.
+///
+/// # Errors
+/// The HTTP/2 handshake failed; afterwards the connection's end is a value.
+pub async fn serve<S, H, F>(
+    mut stream: S,
+    settings: &Settings,
+    handler: H,
+    drain: impl Future<Output = Duration>,
+) -> Result<TunnelEnd, ServeError>
+where
+    S: Sealed,
+    H: Fn(ReferenceIncoming) -> F,
+    F: Future<Output = ()> + 'static,
+{
+    stream.widen();
+    let life = Rc::new(Life::default());
+    let (stream, flusher) = Coalesced::new(stream, life.counters.clone());
+    let mut pass = Pass::new(flusher);
+    let mut handshake = Box::pin(builder(settings).handshake(stream));
+    let shaken = poll_fn(|context| pass.poll_now(context, |context| handshake.as_mut().poll(context)));
+    let deadline = settings.handshake_deadline;
+    let mut connection = timeout(deadline, shaken)
+        .await
+        .map_err(|_| ServeError::HandshakeTimeout(deadline))?
+        .map_err(|error| ServeError::Handshake(error.to_string().into()))?;
+    drop(handshake);
+    let heartbeat = Heartbeat::new(connection.ping_pong(), settings.server_times());
+    let mut serving = Serving { connection, pass, heartbeat, life, leaving: None };
+    let mut drain = pin!(drain);
+    let end = poll_fn(|context| {
+        if serving.leaving.is_none()
+            && let Poll::Ready(within) = drain.as_mut().poll(context)
+        {
+            serving.leave(within);
+        }
+        serving.poll(context, &handler)
+    })
+    .await;
+    serving.life.set_end(end.clone());
+    Ok(end)
+}
+
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_frame_size(settings.frame)
+        .max_header_list_size(settings.header_list)
+        .header_table_size(settings.header_table)
+        .max_concurrent_streams(settings.server_streams)
+        .max_send_buffer_size(settings.send_queue)
+        .data_frame_budget(settings.small_frames)
+        // Rapid reset: streams reset before they were accepted, and streams that we had to reset.
+        .max_pending_accept_reset_streams(20)
+        .max_concurrent_reset_streams(50)
+        .max_local_error_reset_streams(Some(1024));
+    builder
+}
+
+struct Serving<S> {
+    connection: Connection<Coalesced<S>, Bytes>,
+    pass: Pass<S>,
+    heartbeat: Heartbeat,
+    life: Rc<Life>,
+    /// GOAWAY was sent; at its end so is the connection.
+    leaving: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: Sealed> Serving<S> {
+    fn leave(&mut self, within: Duration) {
+        self.connection.graceful_shutdown();
+        self.leaving = Some(Box::pin(sleep(within)));
+    }
+
+    fn poll<F: Future<Output = ()> + 'static>(
+        &mut self,
+        context: &mut Context<'_>,
+        handler: &impl Fn(ReferenceIncoming) -> F,
+    ) -> Poll<TunnelEnd> {
+        if let Poll::Ready(end) = self.heartbeat.poll(context, &self.life) {
+            return Poll::Ready(end);
+        }
+        if self.leaving.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(TunnelEnd::Drained);
+        }
+        let Self { connection, pass, life, leaving, .. } = self;
+        pass.poll(context, |context| {
+            loop {
+                match connection.poll_accept(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok((request, respond)))) => dispatch(life, request, respond, handler),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(describe(&error)),
+                    Poll::Ready(None) if leaving.is_some() => return Poll::Ready(TunnelEnd::Drained),
+                    Poll::Ready(None) => return Poll::Ready(TunnelEnd::Peer),
+                }
+            }
+        })
+    }
+}
+
+fn dispatch<F: Future<Output = ()> + 'static>(
+    life: &Rc<Life>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    handler: &impl Fn(ReferenceIncoming) -> F,
+) {
+    let (parts, body) = request.into_parts();
+    match read_head(&parts) {
+        Ok(head) => {
+            life.enter();
+            let pending = Pending { respond, body, life: life.clone() };
+            let incoming = ReferenceIncoming { head, pending: Some(pending) };
+            tokio::task::spawn_local(handler(incoming));
+        }
+        Err(status) => answer(&mut respond, status),
+    }
+}
+
+/// The parts that matter, or the status of the refusal.
+fn read_head(parts: &Parts) -> Result<RequestHead, StatusCode> {
+    let authority = parts.uri.authority().filter(|_| parts.method == Method::CONNECT);
+    let plain = parts.uri.scheme().is_none() && parts.uri.path_and_query().is_none();
+    let authority = authority.filter(|_| plain).ok_or(StatusCode::BAD_REQUEST)?;
+    Ok(RequestHead {
+        authority: authority.as_str().parse().map_err(|_| StatusCode::BAD_REQUEST)?,
+        baggage: text(&parts.headers, headers::BAGGAGE),
+        forwarded: text(&parts.headers, headers::FORWARDED),
+        traceparent: text(&parts.headers, headers::TRACEPARENT),
+        connection: text(&parts.headers, headers::CONNECTION).and_then(|text| text.parse().ok()),
+    })
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn answer(respond: &mut SendResponse<Bytes>, status: StatusCode) {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    // Fails only if the caller is gone.
+    let _ = respond.send_response(response, true);
+}
+
+/// A CONNECT that waits for its answer.
+pub struct ReferenceIncoming {
+    head: RequestHead,
+    pending: Option<Pending>,
+}
+
+struct Pending {
+    respond: SendResponse<Bytes>,
+    body: RecvStream,
+    life: Rc<Life>,
+}
+
+impl fmt::Debug for ReferenceIncoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReferenceIncoming").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl Incoming for ReferenceIncoming {
+    type Send = ReferenceSend;
+    type Receive = ReferenceReceive;
+
+    fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<StreamError> {
+        let Some(pending) = &mut self.pending else { return Poll::Ready(StreamError::Ended) };
+        pending.respond.poll_reset(context).map(|reset| match reset {
+            Ok(reason) => StreamError::Reset(reason.into()),
+            Err(error) => pending.life.stream_error(&error),
+        })
+    }
+
+    fn accept(mut self, baggage: Option<&str>) -> Result<(ReferenceSend, ReferenceReceive), StreamError> {
+        let Some(Pending { mut respond, body, life }) = self.pending.take() else {
+            return Err(StreamError::Ended);
+        };
+        life.leave();
+        let mut response = Response::new(());
+        if let Some(value) = baggage.and_then(|text| HeaderValue::from_str(text).ok()) {
+            response.headers_mut().insert(headers::BAGGAGE, value);
+        }
+        let send = respond.send_response(response, false).map_err(|error| life.stream_error(&error))?;
+        let shared = Shared::new(life, send);
+        Ok((ReferenceSend(shared.clone()), ReferenceReceive::new(body, shared)))
+    }
+
+    fn refuse(mut self, status: u16) {
+        self.answer(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+}
+
+impl ReferenceIncoming {
+    fn answer(&mut self, status: StatusCode) {
+        if let Some(Pending { mut respond, life, .. }) = self.pending.take() {
+            life.leave();
+            answer(&mut respond, status);
+        }
+    }
+}
+
+impl Drop for ReferenceIncoming {
+    fn drop(&mut self) {
+        self.answer(StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

@@ -1,0 +1,1 @@
+//! The tunnel over loopback TCP and real TLS.
