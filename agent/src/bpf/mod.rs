@@ -1,1 +1,26 @@
-//! The only user of aya: loads, plans, applies and reads the kernel side of the capture.
+//! Capture: the eBPF programs, their maps and links, and the only user of aya. [`Capture::start`] loads the programs or
+//! takes over what an earlier agent pinned; [`Capture::apply`] makes the kernel follow what is wanted through a pure
+//! plan; [`OriginalDestinations`] tells a worker where an accepted connection wanted to go.
+
+mod apply;
+mod capture;
+mod counts;
+mod error;
+mod link;
+mod load;
+mod maps;
+mod mounts;
+mod plan;
+mod probe;
+mod read;
+mod status;
+mod wanted;
+
+pub use capture::{Capture, Heartbeat};
+pub use counts::PodCounts;
+pub use error::CaptureError;
+pub use mounts::cgroup_root;
+pub use probe::{Requirement, probe};
+pub use read::OriginalDestinations;
+pub use status::{CaptureStatus, HookStatus, MapStatus};
+pub use wanted::{CaptureConfig, PodListeners, WantedPod};

@@ -1,0 +1,129 @@
+//! The pinned maps as typed handles. The wrapper [`Plain`] tells aya which of the shared types are plain bytes.
+
+use std::path::{Path, PathBuf};
+
+use agent_common::{Address, Destination, ExcludedPort, FlowKey, ListenerKey, PodCounters, PodSettings};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData, SkStorage, SockHash},
+};
+
+use super::{CaptureConfig, CaptureError};
+
+/// A type shared with the kernel programs.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plain<T>(pub(super) T);
+
+macro_rules! plain {
+    ($($shared:ty),+) => {$(
+        // SAFETY: repr(C) without padding (asserted where it is defined), of integers only: every byte pattern is a
+        // value and no byte is uninitialised.
+        unsafe impl Pod for Plain<$shared> {}
+    )+};
+}
+
+plain!(Address, Destination, ExcludedPort, FlowKey, ListenerKey, PodCounters, PodSettings);
+
+/// Names of the maps, as the programs call them; they are the names of the pins too.
+pub(super) const PODS: &str = "PODS";
+pub(super) const EXCLUDED: &str = "EXCLUDED";
+pub(super) const NODE_ADDRESSES: &str = "NODE_ADDRESSES";
+pub(super) const FLOWS: &str = "FLOWS";
+pub(super) const LISTENERS: &str = "LISTENERS";
+pub(super) const POD_COUNTERS: &str = "POD_COUNTERS";
+pub(super) const HEARTBEAT: &str = "HEARTBEAT";
+pub(super) const ORIGINAL: &str = "ORIGINAL";
+pub(super) const ACCEPTED: &str = "ACCEPTED";
+/// Counters as an agent last reported them; the programs do not know it.
+pub(super) const REPORTED: &str = "REPORTED";
+
+/// Name, key size, value size and number of entries of a map.
+pub(super) struct Shape {
+    pub(super) name: &'static str,
+    pub(super) key: usize,
+    pub(super) value: usize,
+    pub(super) entries: u32,
+}
+
+fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
+    Shape { name, key: size_of::<K>(), value: size_of::<V>(), entries }
+}
+
+/// All maps of the programs, with the sizes of the configuration.
+pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 9] {
+    [
+        shape::<u64, PodSettings>(PODS, config.max_pods),
+        shape::<ExcludedPort, u8>(EXCLUDED, config.max_excluded_ports),
+        shape::<Address, u8>(NODE_ADDRESSES, config.max_node_addresses),
+        shape::<FlowKey, Destination>(FLOWS, config.max_flows),
+        shape::<ListenerKey, u32>(LISTENERS, config.max_pods.saturating_mul(2)),
+        shape::<u64, PodCounters>(POD_COUNTERS, config.max_pods),
+        shape::<u32, u64>(HEARTBEAT, 1),
+        shape::<i32, Destination>(ORIGINAL, 0),
+        shape::<i32, Destination>(ACCEPTED, 0),
+    ]
+}
+
+/// Where a map is pinned.
+pub(super) fn pin(folder: &Path, name: &str) -> PathBuf {
+    folder.join("maps").join(name)
+}
+
+/// The maps that userspace reads and writes.
+pub(super) struct Maps {
+    pub(super) pods: HashMap<MapData, u64, Plain<PodSettings>>,
+    pub(super) excluded: HashMap<MapData, Plain<ExcludedPort>, u8>,
+    pub(super) node_addresses: HashMap<MapData, Plain<Address>, u8>,
+    pub(super) flows: HashMap<MapData, Plain<FlowKey>, Plain<Destination>>,
+    pub(super) listeners: SockHash<MapData, Plain<ListenerKey>>,
+    pub(super) counters: HashMap<MapData, u64, Plain<PodCounters>>,
+    pub(super) reported: HashMap<MapData, u64, Plain<PodCounters>>,
+}
+
+impl Maps {
+    /// Opens the pins; makes the map of reported counters where there is none.
+    pub(super) fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
+        let folder = &config.bpffs_dir;
+        if !pin(folder, REPORTED).exists() {
+            make_reported(folder, config.max_pods)?;
+        }
+        Ok(Self {
+            pods: open(folder, PODS)?,
+            excluded: open(folder, EXCLUDED)?,
+            node_addresses: open(folder, NODE_ADDRESSES)?,
+            flows: open(folder, FLOWS)?,
+            listeners: open(folder, LISTENERS)?,
+            counters: open(folder, POD_COUNTERS)?,
+            reported: open(folder, REPORTED)?,
+        })
+    }
+}
+
+fn make_reported(folder: &Path, entries: u32) -> Result<(), CaptureError> {
+    let map = HashMap::<MapData, u64, Plain<PodCounters>>::create(entries, 0)
+        .map_err(CaptureError::map(REPORTED))?;
+    map.pin(pin(folder, REPORTED)).map_err(|error| CaptureError::File {
+        action: "pin",
+        path: pin(folder, REPORTED),
+        source: std::io::Error::other(error),
+    })
+}
+
+fn open<M: TryFrom<Map, Error = aya::maps::MapError>>(
+    folder: &Path,
+    name: &'static str,
+) -> Result<M, CaptureError> {
+    let data = MapData::from_pin(pin(folder, name)).map_err(CaptureError::map(name))?;
+    Map::from_map_data(data).and_then(M::try_from).map_err(CaptureError::map(name))
+}
+
+/// The heartbeat.
+pub(super) fn open_heartbeat(folder: &Path) -> Result<Array<MapData, u64>, CaptureError> {
+    open(folder, HEARTBEAT)
+}
+
+/// The storage on the agent's accepted sockets.
+pub(super) fn open_accepted(folder: &Path) -> Result<SkStorage<MapData, Plain<Destination>>, CaptureError> {
+    open(folder, ACCEPTED)
+}
