@@ -29,7 +29,9 @@ fn main() -> ExitCode {
         [] => play(false),
         ["--keep"] => play(true),
         _ => {
-            eprintln!("usage: cargo xtask demo [--keep]\n  --keep  leave it running to try things out, until Ctrl-C");
+            eprintln!(
+                "usage: cargo xtask demo [--keep]\n  --keep  leave it running to try things out, until Ctrl-C"
+            );
             ExitCode::FAILURE
         }
     }
@@ -72,9 +74,13 @@ fn set_up(screen: &mut Screen) -> Result<Scene, Fault> {
     let [left, right] = scene.pictures();
     screen.say(&picture::draw(&left, &right));
     let services: Vec<String> = scene.service.cluster_ips.iter().map(ToString::to_string).collect();
-    screen.say(&format!("service orders  {}  port 80  ->  orders-1, orders-2 port 8080", services.join("  ")));
-    screen.aside("Each node and pod is a network namespace; the programs are plain Python and know nothing of a mesh.");
-    screen.aside("curl in client -> orders on node b -> prices on node a: every call crosses the wire twice.");
+    screen
+        .say(&format!("service orders  {}  port 80  ->  orders-1, orders-2 port 8080", services.join("  ")));
+    screen.aside(
+        "Each node and pod is a network namespace; the programs are plain Python and know nothing of a mesh.",
+    );
+    screen
+        .aside("curl in client -> orders on node b -> prices on node a: every call crosses the wire twice.");
     Ok(scene)
 }
 
@@ -87,7 +93,10 @@ fn call_by_service_address(screen: &mut Screen, scene: &mut Scene) -> Result<(),
     screen.say(&format!("{} of {} calls answered, by {}", outcome.answered, outcome.asked, outcome.shares()));
     outcome.complaint.iter().for_each(|complaint| screen.say(complaint));
     let seen = wire::settle(&sniffer);
-    screen.proof(outcome.is_complete(), "unmodified programs on two nodes talk by service address, IPv4 and IPv6");
+    screen.proof(
+        outcome.is_complete(),
+        "unmodified programs on two nodes talk by service address, IPv4 and IPv6",
+    );
     screen.proof(outcome.by.len() == 2, "the calls are balanced over both endpoints");
     screen.say(&format!(
         "on the wire: {} packets with {} bytes, {} through the tunnel port, {} begin a TLS record",
@@ -97,7 +106,10 @@ fn call_by_service_address(screen: &mut Screen, scene: &mut Scene) -> Result<(),
         seen.tls_records
     ));
     let hidden = seen.hits.iter().all(|hits| *hits == 0) && wire::tunnelled(&seen) > 0 && seen.lost == 0;
-    screen.proof(hidden, &format!("the wire carries ciphertext: the payload \"{}\" was seen 0 times", scene::SECRET));
+    screen.proof(
+        hidden,
+        &format!("the wire carries ciphertext: the payload \"{}\" was seen 0 times", scene::SECRET),
+    );
     Ok(())
 }
 

@@ -29,7 +29,8 @@ fn node_box(node: &NodePicture, rows: usize) -> Vec<String> {
     let title = format!("─ node {} ", node.name);
     let mut lines = vec![format!("┌{title}{}┐", "─".repeat(WIDTH.saturating_sub(title.chars().count())))];
     for row in 0..rows {
-        let text = node.pods.get(row).map_or(String::new(), |(name, address)| format!(" {name:<11}{address:>16}"));
+        let text =
+            node.pods.get(row).map_or(String::new(), |(name, address)| format!(" {name:<11}{address:>16}"));
         lines.push(inside(&text));
     }
     lines.push(inside("    │ captured by eBPF"));

@@ -45,7 +45,8 @@ impl Scene {
         let price_list = mesh.service("prices", PORT, &[&prices])?;
         let [first, second] = &orders;
         let service = mesh.service("orders", PORT, &[first, second])?;
-        let mut scene = Self { programs: Vec::new(), doomed: None, client, prices, orders, service, mesh, scripts };
+        let mut scene =
+            Self { programs: Vec::new(), doomed: None, client, prices, orders, service, mesh, scripts };
         scene.start_programs(&format!("http://{}/", address_of(&price_list)?))?;
         Ok(scene)
     }
@@ -77,7 +78,8 @@ impl Scene {
     pub(crate) fn start_steady_client(&mut self, count: u32, pause: f64) -> Result<(), Fault> {
         let script = self.scripts.join("client.py").display().to_string();
         let host = address_of(&self.service)?;
-        let running = self.client.start(&["python3", &script, &host, &count.to_string(), &pause.to_string()])?;
+        let running =
+            self.client.start(&["python3", &script, &host, &count.to_string(), &pause.to_string()])?;
         self.programs.push(running);
         Ok(())
     }
@@ -90,7 +92,8 @@ impl Scene {
         let path = self.scripts.join("client");
         let members = self.client.cgroup().path().join("cgroup.procs");
         let name = self.client.namespace().name();
-        let text = format!("#!/bin/sh\necho $$ > {} && exec ip netns exec {name} \"$@\"\n", members.display());
+        let text =
+            format!("#!/bin/sh\necho $$ > {} && exec ip netns exec {name} \"$@\"\n", members.display());
         let written = std::fs::write(&path, text);
         let written = written.and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)));
         written.doing("write the client script")?;
@@ -122,7 +125,9 @@ pub(crate) fn direct_url(site: &Site) -> String {
 
 fn address_of(service: &ServiceSpec) -> Result<String, Fault> {
     let first = service.cluster_ips.first();
-    first.map(ToString::to_string).ok_or_else(|| Fault::new(format!("service {} has no address", service.name)))
+    first
+        .map(ToString::to_string)
+        .ok_or_else(|| Fault::new(format!("service {} has no address", service.name)))
 }
 
 fn write_scripts(folder: &std::path::Path) -> Result<(), Fault> {
@@ -141,7 +146,8 @@ fn write_scripts(folder: &std::path::Path) -> Result<(), Fault> {
 fn wait_for_listener(site: &Site) -> Result<(), Fault> {
     let address = SocketAddr::from(([127, 0, 0, 1], PORT));
     eventually(&format!("the program in {} to listen", site.name), || {
-        let connected = site.namespace().inside(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)));
+        let connected =
+            site.namespace().inside(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)));
         match connected {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

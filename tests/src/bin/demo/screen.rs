@@ -45,11 +45,8 @@ impl Screen {
 
     /// What the step had to show: it holds, or it does not.
     pub(crate) fn proof(&mut self, holds: bool, claim: &str) {
-        let (colour, mark, list) = if holds {
-            (GREEN, "✓", &mut self.proved)
-        } else {
-            (RED, "✗ NOT SEEN:", &mut self.failed)
-        };
+        let (colour, mark, list) =
+            if holds { (GREEN, "✓", &mut self.proved) } else { (RED, "✗ NOT SEEN:", &mut self.failed) };
         list.push(claim.to_owned());
         println!("   {}", self.paint(colour, &format!("{mark} {claim}")));
     }
