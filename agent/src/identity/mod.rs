@@ -18,8 +18,8 @@ mod store;
 mod tests;
 
 pub use answer::AnswerError;
-pub use client::{CaClient, CaClientOptions};
 pub use client::CaClientError;
+pub use client::{CaClient, CaClientOptions};
 pub use source::{CertificateSource, Embedded, IssueError, Issued, Issuing};
 pub use status::{CertificateState, CertificateStatus};
 pub use store::{IdentityError, IdentityStore, StoreOptions};
