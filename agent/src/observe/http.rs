@@ -22,6 +22,9 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Bytes of a head.
 const HEAD_BYTES: usize = 16 * 1024;
 
+/// Says which version of the answers an agent speaks.
+pub const VERSION_HEADER: &str = "posthaste-admin";
+
 /// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -115,5 +118,6 @@ fn respond<B>(request: &Request<B>, answers: &Answers) -> Response<Full<Bytes>> 
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = answer.status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content));
+    response.headers_mut().insert(VERSION_HEADER, header::HeaderValue::from(super::views::ADMIN_VERSION));
     response
 }
