@@ -16,7 +16,7 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, Thread},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -49,7 +49,7 @@ struct Shared {
     written: AtomicU64,
     asleep: AtomicBool,
     stopping: AtomicBool,
-    writer: OnceLock<Thread>,
+    writer: OnceLock<JoinHandle<()>>,
 }
 
 /// The writer's thread could not be started, or its file not opened.
@@ -107,7 +107,7 @@ impl AccessLog {
             .spawn(move || work.write_until_stopped(output))
             .map_err(AccessLogError::Thread)?;
         // Set once, right here.
-        let _ = shared.writer.set(handle.thread().clone());
+        let _ = shared.writer.set(handle);
         Ok(Self(Some(shared)))
     }
 
@@ -129,10 +129,7 @@ impl AccessLog {
         shared.stopping.store(true, Ordering::SeqCst);
         shared.wake();
         for _ in 0..200 {
-            if shared.queues.iter().all(|queue| locked(queue).is_empty()) && Arc::strong_count(shared) <= 1 {
-                return;
-            }
-            if shared.asleep.load(Ordering::SeqCst) {
+            if shared.writer.get().is_none_or(JoinHandle::is_finished) {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
@@ -166,7 +163,7 @@ impl AccessLog {
 impl Shared {
     fn wake(&self) {
         if let Some(writer) = self.writer.get() {
-            writer.unpark();
+            writer.thread().unpark();
         }
     }
 
@@ -176,7 +173,6 @@ impl Shared {
             let stopping = self.stopping.load(Ordering::SeqCst);
             let wrote = self.write_waiting(&mut *output, &mut batch);
             if stopping {
-                self.asleep.store(true, Ordering::SeqCst);
                 return;
             }
             if wrote {

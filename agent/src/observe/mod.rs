@@ -29,6 +29,8 @@ pub mod row;
 pub mod series;
 pub mod socket;
 pub mod sources;
+#[cfg(test)]
+mod tests;
 pub mod views;
 
 pub use access_log::{AccessLog, AccessLogTarget};
