@@ -1,1 +1,190 @@
-//! The commands that inspect an agent, one file each.
+//! The commands. Those that inspect ask the agent over its Unix socket and show what it says; `agent` and `ca` are started by `main`.
+
+use crate::observe::views::RequirementView;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+pub mod certs;
+pub mod check;
+pub mod client;
+pub mod connections;
+pub mod services;
+pub mod status;
+pub mod table;
+pub mod terminal;
+pub mod units;
+pub mod workloads;
+
+/// Where an agent listens unless it is told otherwise.
+pub const ADMIN_SOCKET: &str = "/run/posthaste/admin.sock";
+
+/// A service mesh without sidecars.
+#[derive(Debug, Parser)]
+#[command(name = "posthaste", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// What all commands share.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all commands share.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Unix socket of the agent
+    #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]
+    pub admin_socket: PathBuf,
+    /// How to show it
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Width of tables; the terminal's unless given
+    #[arg(long, global = true, env = "COLUMNS", hide = true, value_parser = clap::value_parser!(u16))]
+    pub columns: Option<u16>,
+}
+
+/// How to show an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table that fits the terminal
+    Table,
+    /// All columns, whatever the width
+    Wide,
+    /// JSON with stable field names
+    Json,
+}
+
+/// All commands. The long-running ones are wired by `main`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Commands that inspect.
+    #[command(flatten)]
+    Inspect(Inspect),
+}
+
+/// The commands that inspect.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Inspect {
+    /// How the agent of this node is: readiness, problems in objects, capture, certificates
+    Status,
+    /// Connections with bytes, identities, endpoints and round trips
+    Connections(connections::ConnectionsArguments),
+    /// Pods that the agent knows
+    Workloads(workloads::WorkloadsArguments),
+    /// Services and their endpoints as this node picks from them
+    Services(services::ServicesArguments),
+    /// Certificates of the pods of this node
+    Certs,
+    /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
+    Check,
+    /// Completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A command failed; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The agent could not be asked.
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    /// The answer could not be shown.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The answer could not be turned into JSON.
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Runs a command that inspects and prints to standard output; errors go to standard error. `requirements` is asked by `check` only.
+pub fn run(
+    options: &Options,
+    command: &Inspect,
+    requirements: &dyn Fn() -> Vec<RequirementView>,
+) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match execute(options, command, requirements, &mut out) {
+        Ok(code) => code,
+        // The reader left, as `head` does.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("posthaste: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The same into any output.
+///
+/// # Errors
+/// The agent cannot be asked, or the output not be written.
+pub fn execute(
+    options: &Options,
+    command: &Inspect,
+    requirements: &dyn Fn() -> Vec<RequirementView>,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CliError> {
+    match command {
+        Inspect::Status => status::show(options, out)?,
+        Inspect::Connections(arguments) => connections::show(options, arguments, out)?,
+        Inspect::Workloads(arguments) => workloads::show(options, arguments, out)?,
+        Inspect::Services(arguments) => services::show(options, arguments, out)?,
+        Inspect::Certs => certs::show(options, out)?,
+        Inspect::Check => return check::show(options, &requirements(), out),
+        Inspect::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "posthaste", out);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows `value` as JSON, or what `table` draws of it.
+fn present<T: serde::Serialize>(
+    options: &Options,
+    value: &T,
+    out: &mut dyn Write,
+    draw: impl FnOnce(table::Fit) -> String,
+) -> Result<(), CliError> {
+    let text = match options.output {
+        Output::Json => serde_json::to_string_pretty(value)? + "\n",
+        Output::Wide => draw(table::Fit { width: None, wide: true }),
+        Output::Table => draw(table::Fit { width: terminal::width(options.columns), wide: false }),
+    };
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_follow_the_command() {
+        let arguments =
+            Arguments::try_parse_from(["posthaste", "connections", "-o", "json", "--closed"]).unwrap();
+        assert_eq!(arguments.options.output, Output::Json);
+    }
+
+    #[test]
+    fn completions_name_the_commands() {
+        let arguments = Arguments::try_parse_from(["posthaste", "completions", "bash"]).unwrap();
+        let Command::Inspect(command) = &arguments.command;
+        let mut out = Vec::new();
+        execute(&arguments.options, command, &Vec::new, &mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("workloads"));
+    }
+}

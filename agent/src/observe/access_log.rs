@@ -1,20 +1,234 @@
-//! The access log: events go from the workers through bounded queues to one thread that writes JSON lines.
+//! The access log: workers put rows into bounded queues, one thread of its own writes them as JSON lines in batches. A worker
+//! never waits and seldom wakes anybody; what does not fit in the queue is dropped and counted.
 
-use super::row::Row;
-use std::sync::Arc;
+use super::{
+    clock::wall_offset_ns,
+    line::{LineEvent, write_line},
+    locked,
+    row::Row,
+};
+use std::{
+    collections::VecDeque,
+    fs::OpenOptions,
+    io::{self, Write},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Lines that wait, per worker; more are dropped. A full queue is gone in one [`PAUSE`].
+const QUEUE: usize = 8192;
+/// How long the writer lets lines gather.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Bytes that are written at once.
+const BATCH: usize = 256 * 1024;
+
+/// Where the lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// A file, appended to, made with mode 0640 (umask applies).
+    File(PathBuf),
+}
 
 /// Handle on the log; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct AccessLog {}
+pub struct AccessLog(Option<Arc<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    queues: Vec<Mutex<VecDeque<(LineEvent, Arc<Row>)>>>,
+    dropped: AtomicU64,
+    written: AtomicU64,
+    asleep: AtomicBool,
+    stopping: AtomicBool,
+    writer: OnceLock<JoinHandle<()>>,
+}
+
+/// The writer's thread could not be started, or its file not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessLogError {
+    /// The file.
+    #[error("access log {path}: {source}: choose another file or `stdout`")]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The thread.
+    #[error("access log: no thread: {0}")]
+    Thread(io::Error),
+}
 
 impl AccessLog {
     /// Nothing is logged.
     #[must_use]
     pub fn off() -> Self {
-        Self {}
+        Self(None)
     }
 
-    pub(crate) fn opened(&self, _worker: usize, _row: &Arc<Row>) {}
+    /// Starts the writer for `workers` workers.
+    ///
+    /// # Errors
+    /// The file cannot be opened or the thread not be started.
+    pub fn start(target: &AccessLogTarget, workers: usize) -> Result<Self, AccessLogError> {
+        let output: Box<dyn Write + Send> = match target {
+            AccessLogTarget::Off => return Ok(Self::off()),
+            AccessLogTarget::Stdout => Box::new(io::stdout()),
+            AccessLogTarget::File(path) => Box::new(open(path)?),
+        };
+        Self::start_into(output, workers)
+    }
 
-    pub(crate) fn closed(&self, _worker: usize, _row: &Arc<Row>) {}
+    /// Starts the writer into any output.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start_into(output: Box<dyn Write + Send>, workers: usize) -> Result<Self, AccessLogError> {
+        let shared = Arc::new(Shared {
+            queues: std::iter::repeat_with(Mutex::default).take(workers.max(1)).collect(),
+            dropped: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            writer: OnceLock::new(),
+        });
+        let work = shared.clone();
+        let handle = thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || work.write_until_stopped(output))
+            .map_err(AccessLogError::Thread)?;
+        // Set once, right here.
+        let _ = shared.writer.set(handle);
+        Ok(Self(Some(shared)))
+    }
+
+    /// Lines that were dropped because the writer was too slow or its output failed.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Lines that were written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.written.load(Ordering::Relaxed))
+    }
+
+    /// Writes what waits and ends the thread; waits for that at most two seconds.
+    pub fn stop(&self) {
+        let Some(shared) = &self.0 else { return };
+        shared.stopping.store(true, Ordering::SeqCst);
+        shared.wake();
+        for _ in 0..200 {
+            if shared.writer.get().is_none_or(JoinHandle::is_finished) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn opened(&self, worker: usize, row: &Arc<Row>) {
+        self.push(worker, LineEvent::Open, row);
+    }
+
+    pub(crate) fn closed(&self, worker: usize, row: &Arc<Row>) {
+        self.push(worker, LineEvent::Close, row);
+    }
+
+    fn push(&self, worker: usize, event: LineEvent, row: &Arc<Row>) {
+        let Some(shared) = &self.0 else { return };
+        let Some(queue) = shared.queues.get(worker % shared.queues.len().max(1)) else { return };
+        let mut queue = locked(queue);
+        if queue.len() >= QUEUE {
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        queue.push_back((event, row.clone()));
+        drop(queue);
+        if shared.asleep.swap(false, Ordering::SeqCst) {
+            shared.wake();
+        }
+    }
+}
+
+impl Shared {
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.thread().unpark();
+        }
+    }
+
+    fn write_until_stopped(&self, mut output: Box<dyn Write + Send>) {
+        let mut batch = Vec::new();
+        loop {
+            let stopping = self.stopping.load(Ordering::SeqCst);
+            let wrote = self.write_waiting(&mut *output, &mut batch);
+            if stopping {
+                return;
+            }
+            if wrote {
+                thread::park_timeout(PAUSE);
+                continue;
+            }
+            self.asleep.store(true, Ordering::SeqCst);
+            if self.queues.iter().all(|queue| locked(queue).is_empty())
+                && !self.stopping.load(Ordering::SeqCst)
+            {
+                thread::park();
+                // Lines that come with the first one share its batch.
+                thread::sleep(Duration::from_millis(5));
+            }
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn write_waiting(&self, output: &mut dyn Write, batch: &mut Vec<u8>) -> bool {
+        let offset = wall_offset_ns();
+        let mut any = false;
+        for queue in &self.queues {
+            let waiting = std::mem::take(&mut *locked(queue));
+            any |= !waiting.is_empty();
+            let mut lines = 0;
+            for (event, row) in waiting {
+                write_line(batch, event, &row, offset);
+                lines += 1;
+                if batch.len() >= BATCH {
+                    self.flush(output, batch, std::mem::take(&mut lines));
+                }
+            }
+            self.flush(output, batch, lines);
+        }
+        any
+    }
+
+    fn flush(&self, output: &mut dyn Write, batch: &mut Vec<u8>, lines: u64) {
+        if batch.is_empty() {
+            return;
+        }
+        let counter = match output.write_all(batch).and_then(|()| output.flush()) {
+            Ok(()) => &self.written,
+            Err(_) => &self.dropped,
+        };
+        counter.fetch_add(lines, Ordering::Relaxed);
+        batch.clear();
+    }
+}
+
+fn open(path: &PathBuf) -> Result<std::fs::File, AccessLogError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+        .map_err(|source| AccessLogError::Open { path: path.clone(), source })
 }

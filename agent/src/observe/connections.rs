@@ -127,6 +127,14 @@ impl Connections {
         }
     }
 
+    pub(crate) fn series(&self) -> &Arc<SeriesTable> {
+        &self.0.series
+    }
+
+    pub(crate) fn log(&self) -> &AccessLog {
+        &self.0.log
+    }
+
     pub(crate) fn count_attempt(&self) {
         self.0.attempts.fetch_add(1, Ordering::Relaxed);
     }

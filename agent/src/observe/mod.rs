@@ -12,24 +12,36 @@
 //! | `metrics` | what `/metrics` shows |
 //! | `access_log`, `line` | one JSON line at open and at close |
 //! | `views` | the shapes of the admin answers, shared with the CLI |
-//! | `http`, `admin`, `health` | the two servers |
+//! | `sources` | where all that is read comes from |
+//! | `http`, `admin` | the two servers and their answers |
 
 pub mod access_log;
+pub mod admin;
+mod agent_metrics;
 pub mod clock;
 pub mod connection;
 pub mod connections;
+pub mod http;
+mod line;
+pub mod metrics;
 pub mod reason;
 pub mod row;
 pub mod series;
 pub mod socket;
+pub mod sources;
+#[cfg(test)]
+mod tests;
+pub mod views;
 
-pub use access_log::AccessLog;
+pub use access_log::{AccessLog, AccessLogTarget};
 pub use connection::{Attached, Connection};
 pub use connections::{ConnectionLimits, Connections, Opening};
+pub use metrics::Metrics;
 pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};
 pub use row::ServiceName;
 pub use series::SeriesTable;
 pub use socket::{LiveSocket, NetworkSocket, TcpInfo};
+pub use sources::{Sources, Supply, TunnelCounts};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

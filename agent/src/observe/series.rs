@@ -8,12 +8,15 @@ use super::{
 };
 use crate::snapshot::{SpiffeId, Workload};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
+
+/// How long series outlive their workloads, so that the last scrape still sees them: 5 minutes.
+pub const FORGET_AFTER_NS: u64 = 300_000_000_000;
 
 /// One side of a connection, as labels; absent values are shown as `unknown`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -111,6 +114,8 @@ pub struct Series {
     received: AtomicU64,
     failed: [AtomicU64; ResponseFlag::ALL.len()],
     live: AtomicU32,
+    /// Agent time; 0 while its workloads are in the snapshot.
+    absent_since_ns: AtomicU64,
 }
 
 impl Series {
@@ -123,6 +128,7 @@ impl Series {
             received: AtomicU64::new(0),
             failed: Default::default(),
             live: AtomicU32::new(0),
+            absent_since_ns: AtomicU64::new(0),
         }
     }
 
@@ -134,6 +140,33 @@ impl Series {
     pub(crate) fn count_closed(&self) {
         self.closed.fetch_add(1, Relaxed);
         self.live.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Relaxed)
+    }
+
+    pub(crate) fn closed(&self) -> u64 {
+        self.closed.load(Relaxed)
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    pub(crate) fn failed(&self, flag: ResponseFlag) -> u64 {
+        self.failed.get(flag as usize).map_or(0, |counter| counter.load(Relaxed))
+    }
+
+    /// Both sides are in the snapshot, or were never known.
+    fn is_present(&self, present: &HashSet<(Arc<str>, Arc<str>)>) -> bool {
+        [&self.labels.source, &self.labels.destination].into_iter().all(|party| {
+            party.workload.is_empty() || present.contains(&(party.namespace.clone(), party.workload.clone()))
+        })
     }
 
     pub(crate) fn count_failed(&self, flag: ResponseFlag) {
@@ -154,9 +187,9 @@ pub struct SeriesTable {
     known: Mutex<HashMap<SeriesLabels, Arc<Series>>>,
     limit: usize,
     /// Changes when series were forgotten, so that caches start anew.
-    pub(crate) epoch: AtomicU64,
+    epoch: AtomicU64,
     /// How many connections were counted in a series of unknowns because of the limit.
-    pub(crate) overflowed: AtomicU64,
+    overflowed: AtomicU64,
 }
 
 impl SeriesTable {
@@ -169,6 +202,51 @@ impl SeriesTable {
             epoch: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
         })
+    }
+
+    /// All series, in no particular order.
+    pub(crate) fn all(&self) -> Vec<Arc<Series>> {
+        locked(&self.known).values().cloned().collect()
+    }
+
+    /// How many series there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        locked(&self.known).len()
+    }
+
+    /// Whether nothing was counted yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many times a label set did not fit in.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        self.overflowed.load(Relaxed)
+    }
+
+    /// Forgets series without live connections of which a workload, told by (namespace, workload), has not been in `present`
+    /// for [`FORGET_AFTER_NS`]. `now_ns` is agent time.
+    pub fn sweep(&self, present: &HashSet<(Arc<str>, Arc<str>)>, now_ns: u64) {
+        let mut known = locked(&self.known);
+        let before = known.len();
+        known.retain(|_, series| {
+            if series.live.load(Relaxed) > 0 || series.is_present(present) {
+                series.absent_since_ns.store(0, Relaxed);
+                return true;
+            }
+            let since = series.absent_since_ns.load(Relaxed);
+            if since == 0 {
+                series.absent_since_ns.store(now_ns.max(1), Relaxed);
+                return true;
+            }
+            now_ns.saturating_sub(since) < FORGET_AFTER_NS
+        });
+        if known.len() != before {
+            self.epoch.fetch_add(1, Relaxed);
+        }
     }
 
     fn find(&self, labels: SeriesLabels) -> Arc<Series> {

@@ -1,0 +1,137 @@
+//! Asks the agent over its Unix socket: one HTTP/1.0 request, one bounded answer.
+
+use serde::de::DeserializeOwned;
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::observe::{http::VERSION_HEADER, views::ADMIN_VERSION};
+
+/// Bytes of an answer.
+const ANSWER: u64 = 64 * 1024 * 1024;
+/// For each read and write.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no agent at {0}: start `posthaste agent`, or name its socket with --admin-socket")]
+    NoAgent(PathBuf),
+    /// Not ours.
+    #[error("no permission for {0}: the socket belongs to the agent's user; try sudo")]
+    Permission(PathBuf),
+    /// Broken on the way.
+    #[error("the agent at {path} did not answer: {source}")]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else listens there.
+    #[error("what listens at {0} is not a posthaste agent")]
+    NotAnAgent(PathBuf),
+    /// The agent said no.
+    #[error("the agent answered {status}: {body}")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        body: String,
+    },
+    /// The agent is older or newer.
+    #[error(
+        "the agent speaks version {theirs} of the admin answers, this command {ADMIN_VERSION}: use the posthaste of the agent"
+    )]
+    OtherVersion {
+        /// Theirs.
+        theirs: String,
+    },
+    /// The answer has another shape.
+    #[error("the agent's answer does not fit: {0}: use the posthaste of the agent")]
+    Shape(serde_json::Error),
+}
+
+/// Asks for `target` (path and query) and reads the answer's JSON.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn ask<T: DeserializeOwned>(socket: &Path, target: &str) -> Result<T, ClientError> {
+    serde_json::from_slice(&fetch(socket, target)?).map_err(ClientError::Shape)
+}
+
+/// Asks for `target` and gives the answer's bytes.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn fetch(socket: &Path, target: &str) -> Result<Vec<u8>, ClientError> {
+    let answer = exchange(socket, target).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent(socket.to_owned()),
+        io::ErrorKind::PermissionDenied => ClientError::Permission(socket.to_owned()),
+        _ => ClientError::Broken { path: socket.to_owned(), source },
+    })?;
+    let Some((status, version, body)) = parse(&answer) else {
+        return Err(ClientError::NotAnAgent(socket.to_owned()));
+    };
+    match version {
+        None => Err(ClientError::NotAnAgent(socket.to_owned())),
+        Some(theirs) if theirs != ADMIN_VERSION.to_string() => Err(ClientError::OtherVersion { theirs }),
+        Some(_) if status != 200 => {
+            Err(ClientError::Status { status, body: String::from_utf8_lossy(body).trim().to_owned() })
+        }
+        Some(_) => Ok(body.to_vec()),
+    }
+}
+
+fn exchange(socket: &Path, target: &str) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {target} HTTP/1.0\r\nhost: agent\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Status, version of the admin answers, body.
+fn parse(answer: &[u8]) -> Option<(u16, Option<String>, &[u8])> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    let version = lines
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case(VERSION_HEADER))
+        .map(|(_, value)| value.trim().to_owned());
+    Some((status, version, answer.get(end + 4..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn reads_an_answer() {
+        let answer = b"HTTP/1.0 200 OK\r\nPosthaste-Admin: 1\r\n\r\n{}";
+        assert_eq!(parse(answer), Some((200, Some("1".to_owned()), &b"{}"[..])));
+    }
+
+    #[test]
+    fn refuses_what_is_not_http() {
+        for answer in [&b""[..], b"\r\n\r\n", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 x\r\n\r\n", b"\xff\xfe\r\n\r\n"]
+        {
+            assert_eq!(parse(answer), None);
+        }
+    }
+
+    #[test]
+    fn says_that_nobody_listens() {
+        let error = fetch(Path::new("/nonexistent/admin.sock"), "/status").unwrap_err().to_string();
+        assert!(error.contains("no agent at /nonexistent/admin.sock"), "{error}");
+    }
+}

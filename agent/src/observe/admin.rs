@@ -1,0 +1,216 @@
+//! The answers of the two servers. On TCP :15020 `/metrics`, `/stats/prometheus`, `/healthz`, `/readyz`; on the Unix socket
+//! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`.
+
+use super::{
+    Metrics, Sources,
+    clock::monotonic_ns,
+    http::{Answer, Answers, Listener},
+    line,
+    row::Row,
+    views::{ConnectionView, ConnectionsView, EndpointView, ServicePortView, ServiceView, WorkloadView},
+};
+use crate::snapshot::{Endpoint, MtlsMode, Service, ServicePort, Snapshot, Workload};
+use hyper::StatusCode;
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+use tokio::net::UnixListener;
+
+/// Rows of one answer of `/connections`, so that the answer stays bounded; `limit` in the query asks for fewer.
+const ROWS: usize = 10_000;
+
+/// The admin socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("admin socket {path}: {source}: is another agent running, and is the folder ours to write?")]
+pub struct AdminError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Listens at `path` with mode 0600. A socket file that nobody listens at any more is replaced; one that answers is not.
+///
+/// # Errors
+/// Another agent listens there, or the folder cannot be made or written.
+pub fn listen(path: &Path) -> Result<Listener, AdminError> {
+    bind(path).map(Listener::Unix).map_err(|source| AdminError { path: path.to_owned(), source })
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::from(io::ErrorKind::AddrInUse));
+        }
+        std::fs::remove_file(path)?;
+    }
+    // Bound under another name first, so that nobody can connect before the mode is set.
+    let mut hidden = path.as_os_str().to_owned();
+    hidden.push(format!(".{}", std::process::id()));
+    let hidden = PathBuf::from(hidden);
+    let listener = UnixListener::bind(&hidden)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&hidden, path)?;
+    Ok(listener)
+}
+
+/// What anybody who reaches :15020 may read.
+#[must_use]
+pub fn public_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
+    Arc::new(move |path, _| public(&sources, &metrics, path).unwrap_or_else(not_found))
+}
+
+/// What the owner of the socket file may read.
+#[must_use]
+pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
+    Arc::new(move |path, query| match path {
+        "/status" => Answer::json(&sources.status()),
+        "/connections" => Answer::json(&connections(&sources, &Query::parse(query))),
+        "/workloads" => Answer::json(&workloads(&sources.snapshot.load())),
+        "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
+        "/certs" => Answer::json(&(sources.certificates)()),
+        _ => public(&sources, &metrics, path).unwrap_or_else(not_found),
+    })
+}
+
+fn not_found() -> Answer {
+    Answer::text(StatusCode::NOT_FOUND, "no such page\n")
+}
+
+fn public(sources: &Sources, metrics: &Metrics, path: &str) -> Option<Answer> {
+    Some(match path {
+        "/healthz" => Answer::text(StatusCode::OK, "ok\n"),
+        "/readyz" => match sources.not_ready_reason() {
+            None => Answer::text(StatusCode::OK, "ready\n"),
+            Some(reason) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        },
+        "/metrics" | "/stats/prometheus" => scrape(sources, metrics),
+        _ => return None,
+    })
+}
+
+fn scrape(sources: &Sources, metrics: &Metrics) -> Answer {
+    sources.prepare_scrape();
+    match metrics.encode() {
+        Ok(body) => Answer {
+            status: StatusCode::OK,
+            content: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            body,
+        },
+        Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// A query of plain names: `closed=true&namespace=..&pod=..&service=..&state=..&limit=..`. Kubernetes names need no escapes.
+struct Query<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Query<'a> {
+    fn parse(query: &'a str) -> Self {
+        Self(query.split('&').filter_map(|pair| pair.split_once('=')).collect())
+    }
+
+    fn find(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| *value)
+    }
+
+    /// Cheap, before the texts of a row are made.
+    fn fits(&self, row: &Row) -> bool {
+        let progress = row.progress();
+        let pods = [Some(&row.pod), progress.peer.as_ref()];
+        let any = |test: &dyn Fn(&Workload) -> bool| pods.into_iter().flatten().any(|pod| test(pod));
+        self.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
+            && self.find("pod").is_none_or(|name| any(&|pod| &*pod.name == name))
+            && self.find("service").is_none_or(|name| {
+                progress.service.as_ref().is_some_and(|service| {
+                    &*service.name == name
+                        || &*service.hostname == name
+                        || name.split_once('.') == Some((&*service.name, &*service.namespace))
+                })
+            })
+            && self.find("state").is_none_or(|state| match state {
+                "connecting" => progress.ending.is_none() && progress.connected_ns == 0,
+                "open" => progress.ending.is_none() && progress.connected_ns != 0,
+                "closed" => progress.ending.is_some(),
+                _ => false,
+            })
+    }
+}
+
+fn connections(sources: &Sources, query: &Query<'_>) -> ConnectionsView {
+    let table = &sources.connections;
+    let closed = query.find("closed") == Some("true") || query.find("state") == Some("closed");
+    let mut rows = if closed { table.recently_closed() } else { table.live() };
+    rows.retain(|row| query.fits(row));
+    rows.sort_by_key(|row| std::cmp::Reverse(row.captured_ns));
+    let limit = query.find("limit").and_then(|limit| limit.parse().ok()).unwrap_or(ROWS).min(ROWS);
+    let now_ns = monotonic_ns();
+    let shown: Vec<ConnectionView> = rows.iter().take(limit).map(|row| line::view(row, now_ns)).collect();
+    ConnectionsView { active: table.active(), truncated: rows.len() > shown.len(), connections: shown }
+}
+
+fn workloads(snapshot: &Snapshot) -> Vec<WorkloadView> {
+    let mut found = BTreeMap::new();
+    for workload in snapshot.workloads.values() {
+        found
+            .entry((workload.namespace.clone(), workload.name.clone(), workload.uid.clone()))
+            .or_insert(workload);
+    }
+    found.values().map(|workload| workload_view(snapshot, workload)).collect()
+}
+
+fn workload_view(snapshot: &Snapshot, workload: &Workload) -> WorkloadView {
+    let mtls = match workload.mtls {
+        MtlsMode::Permissive => "permissive",
+        MtlsMode::Strict => "strict",
+    };
+    WorkloadView {
+        namespace: workload.namespace.to_string(),
+        pod: workload.name.to_string(),
+        addresses: workload.addresses.iter().map(ToString::to_string).collect(),
+        node: workload.node.to_string(),
+        identity: workload.identity.to_string(),
+        meshed: workload.meshed,
+        mtls: mtls.to_owned(),
+        captured_here: snapshot.local_pods.contains_key(&workload.uid),
+    }
+}
+
+fn services(snapshot: &Snapshot, now_ns: u64) -> Vec<ServiceView> {
+    snapshot.services.iter().map(|service| service_view(service, now_ns)).collect()
+}
+
+fn service_view(service: &Service, now_ns: u64) -> ServiceView {
+    ServiceView {
+        namespace: service.namespace.to_string(),
+        name: service.name.to_string(),
+        cluster_ips: service.cluster_ips.iter().map(ToString::to_string).collect(),
+        affinity_seconds: service.affinity_seconds,
+        ports: service.ports.iter().map(|port| port_view(port, now_ns)).collect(),
+    }
+}
+
+fn port_view(port: &ServicePort, now_ns: u64) -> ServicePortView {
+    ServicePortView {
+        port: port.port,
+        name: port.name.to_string(),
+        known_endpoints: port.known_endpoints,
+        endpoints: port.endpoints.iter().map(|endpoint| endpoint_view(endpoint, now_ns)).collect(),
+    }
+}
+
+fn endpoint_view(endpoint: &Endpoint, now_ns: u64) -> EndpointView {
+    let until = endpoint.load.ejected_until_ns.load(Relaxed);
+    EndpointView {
+        address: endpoint.address.to_string(),
+        pod: endpoint.workload.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+        outstanding: endpoint.load.outstanding.load(Relaxed),
+        connect_us: endpoint.load.ewma_ns.load(Relaxed) / 1000,
+        failures: endpoint.load.failures.load(Relaxed),
+        ejected_ms: (until > now_ns).then(|| (until - now_ns) / 1_000_000),
+    }
+}

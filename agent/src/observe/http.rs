@@ -1,0 +1,123 @@
+//! A small HTTP/1.1 server for machines and people on the control runtime: GET only, bounded connections, bounded time. It never
+//! reads a request's body.
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode, body::Bytes, header, server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
+
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// For the head of a request, also the first one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a whole connection with all its requests; scrapers connect again.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of a head.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Says which version of the answers an agent speaks.
+pub const VERSION_HEADER: &str = "posthaste-admin";
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// `content-type`.
+    pub content: &'static str,
+    /// The text.
+    pub body: String,
+}
+
+impl Answer {
+    /// A plain text.
+    #[must_use]
+    pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
+        Self { status, content: "text/plain; charset=utf-8", body: body.into() }
+    }
+
+    /// A JSON value; 500 where it cannot be written.
+    #[must_use]
+    pub fn json<T: serde::Serialize>(value: &T) -> Self {
+        match serde_json::to_string(value) {
+            Ok(body) => Self { status: StatusCode::OK, content: "application/json", body },
+            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// Answers a path and its query.
+pub type Answers = Arc<dyn Fn(&str, &str) -> Answer + Send + Sync>;
+
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// Serves until the task is dropped. Run it on a tokio runtime with I/O and time.
+pub async fn serve(listener: Listener, answers: Answers) -> Infallible {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            std::future::pending::<()>().await;
+            continue;
+        };
+        let work = match accept(&listener).await {
+            Ok(io) => carry(io, answers.clone()),
+            Err(_) => {
+                // Out of descriptors or the like: a busy loop would make it worse.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, work).await;
+            drop(permit);
+        });
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+async fn accept(listener: &Listener) -> io::Result<Box<dyn Io>> {
+    Ok(match listener {
+        Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
+        Listener::Unix(listener) => Box::new(listener.accept().await?.0),
+    })
+}
+
+async fn carry(io: Box<dyn Io>, answers: Answers) {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let response = respond(&request, &answers);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
+    // A client that breaks HTTP or leaves is its own business.
+    let _ = server.serve_connection(TokioIo::new(io), service).await;
+}
+
+fn respond<B>(request: &Request<B>, answers: &Answers) -> Response<Full<Bytes>> {
+    let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
+        answers(request.uri().path(), request.uri().query().unwrap_or_default())
+    } else {
+        Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n")
+    };
+    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    *response.status_mut() = answer.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content));
+    response.headers_mut().insert(VERSION_HEADER, header::HeaderValue::from(super::views::ADMIN_VERSION));
+    response
+}

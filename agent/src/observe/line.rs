@@ -1,0 +1,210 @@
+//! One connection as one JSON line, and as the view of the admin socket. Pure.
+//!
+//! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, `close`), `id`, `direction`, `source` and `destination`
+//! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `endpoint`, `security`, `attempts`,
+//! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`,
+//! `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
+
+use super::{
+    Direction,
+    row::{Ending, Progress, Row},
+    views::{ConnectionView, PartyView},
+};
+use std::io::Write;
+use time::OffsetDateTime;
+
+/// Whether a line tells of the beginning or of the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineEvent {
+    Open,
+    Close,
+}
+
+/// Appends the line of `row` to `out`. `wall_offset_ns` turns agent time into nanoseconds since 1970.
+pub(crate) fn write_line(out: &mut Vec<u8>, event: LineEvent, row: &Row, wall_offset_ns: u64) {
+    let progress = row.progress();
+    let (word, at_ns) = match (event, progress.ending.as_deref()) {
+        (LineEvent::Close, Some(ending)) => ("close", ending.closed_ns),
+        _ => ("open", progress.connected_ns),
+    };
+    out.extend_from_slice(b"{\"time\":\"");
+    write_time(out, at_ns.saturating_add(wall_offset_ns));
+    put(out, format_args!("\",\"event\":\"{word}\",\"id\":\"{:016x}\"", row.id));
+    put(out, format_args!(",\"direction\":\"{}\"", row.direction.as_str()));
+    write_parties(out, row, &progress);
+    if let Some(service) = &progress.service {
+        text_field(out, "service", &service.hostname);
+    }
+    if let Some(endpoint) = progress.endpoint {
+        put(out, format_args!(",\"endpoint\":\"{endpoint}\""));
+    }
+    put(
+        out,
+        format_args!(",\"security\":\"{}\",\"attempts\":{}", progress.security.as_str(), progress.attempts),
+    );
+    if let Some(connect_ms) = connect_ms(row, &progress) {
+        put(out, format_args!(",\"connect_ms\":{connect_ms}"));
+    }
+    if let (LineEvent::Close, Some(ending)) = (event, progress.ending.as_deref()) {
+        write_ending(out, row, &progress, ending);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Ending) {
+    let (sent, received) = row.bytes();
+    let duration = ending.closed_ns.saturating_sub(row.captured_ns) / 1_000_000;
+    put(out, format_args!(",\"duration_ms\":{duration},\"sent_bytes\":{sent},\"received_bytes\":{received}"));
+    put(out, format_args!(",\"reason\":\"{}\"", ending.reason.as_str()));
+    if let Some(status) = ending.reason.status() {
+        put(out, format_args!(",\"status\":{status}"));
+    }
+    json_field(out, "ended_by", &ending.reason.ended_by());
+    put(out, format_args!(",\"flag\":\"{}\"", ending.reason.response_flag().as_str()));
+    let pair = progress.socket_pair();
+    for (name, info) in [("application_socket", pair.application), ("network_socket", pair.network)] {
+        if let Some(info) = info {
+            json_field(out, name, &info);
+        }
+    }
+}
+
+fn write_parties(out: &mut Vec<u8>, row: &Row, progress: &Progress) {
+    let (source, destination) = parties(row, progress);
+    for (name, party) in [("source", source), ("destination", destination)] {
+        put(out, format_args!(",\"{name}\":{{"));
+        let fields = [
+            ("workload", &party.workload),
+            ("pod", &party.pod),
+            ("namespace", &party.namespace),
+            ("principal", &party.principal),
+            ("address", &party.address),
+        ];
+        let mut first = true;
+        for (field, value) in fields {
+            let Some(value) = value else { continue };
+            if !std::mem::take(&mut first) {
+                out.push(b',');
+            }
+            put(out, format_args!("\"{field}\":"));
+            write_text(out, value);
+        }
+        out.push(b'}');
+    }
+}
+
+/// Who calls and who is called.
+fn parties(row: &Row, progress: &Progress) -> (PartyView, PartyView) {
+    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let pod = PartyView {
+        namespace: known(&row.pod.namespace),
+        pod: known(&row.pod.name),
+        workload: known(&row.pod.labels.workload),
+        principal: Some(row.pod.identity.to_string()),
+        address: None,
+    };
+    let proved = progress.peer_identity.as_ref();
+    let peer = progress.peer.as_ref().map_or_else(PartyView::default, |peer| PartyView {
+        namespace: known(&peer.namespace),
+        pod: known(&peer.name),
+        workload: known(&peer.labels.workload),
+        principal: Some(peer.identity.to_string()),
+        address: None,
+    });
+    let peer = PartyView { principal: proved.map(ToString::to_string).or(peer.principal.clone()), ..peer };
+    let (source, destination) = match row.direction {
+        Direction::Outbound => (pod, peer),
+        Direction::Inbound => (peer, pod),
+    };
+    (
+        PartyView { address: Some(row.client.to_string()), ..source },
+        PartyView { address: progress.destination.map(|address| address.to_string()), ..destination },
+    )
+}
+
+fn connect_ms(row: &Row, progress: &Progress) -> Option<u64> {
+    (progress.connected_ns != 0).then(|| progress.connected_ns.saturating_sub(row.captured_ns) / 1_000_000)
+}
+
+/// The view of a row at agent time `now_ns`.
+pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
+    let progress = row.progress();
+    let ending = progress.ending.as_deref().copied();
+    let state = match (&ending, progress.connected_ns) {
+        (Some(_), _) => "closed",
+        (None, 0) => "connecting",
+        (None, _) => "open",
+    };
+    let (source, destination) = parties(row, &progress);
+    let (sent_bytes, received_bytes) = row.bytes();
+    let sockets = progress.socket_pair();
+    let until = ending.map_or(now_ns, |ending| ending.closed_ns);
+    ConnectionView {
+        id: format!("{:016x}", row.id),
+        direction: row.direction,
+        state: state.to_owned(),
+        source,
+        destination,
+        service: progress.service.as_ref().map(|service| service.hostname.to_string()),
+        endpoint: progress.endpoint.map(|address| address.to_string()),
+        security: progress.security,
+        sent_bytes,
+        received_bytes,
+        age_ms: until.saturating_sub(row.captured_ns) / 1_000_000,
+        attempts: progress.attempts,
+        connect_ms: connect_ms(row, &progress),
+        application_socket: sockets.application,
+        network_socket: sockets.network,
+        reason: ending.map(|ending| ending.reason),
+        ended_by: ending.map(|ending| ending.reason.ended_by()),
+        flag: ending.map(|ending| ending.reason.response_flag().as_str().to_owned()),
+    }
+}
+
+fn text_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    put(out, format_args!(",\"{name}\":"));
+    write_text(out, value);
+}
+
+fn json_field<T: serde::Serialize>(out: &mut Vec<u8>, name: &str, value: &T) {
+    put(out, format_args!(",\"{name}\":"));
+    write_json(out, value);
+}
+
+/// `text` as a JSON string, escaped.
+pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
+    write_json(out, text);
+}
+
+fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    // Writing to a vector does not fail, and neither do the plain values that come here; `null` keeps the line well-formed.
+    let before = out.len();
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(before);
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Writing to a vector does not fail.
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn write_time(out: &mut Vec<u8>, since_1970_ns: u64) {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(since_1970_ns))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    put(
+        out,
+        format_args!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            moment.year(),
+            u8::from(moment.month()),
+            moment.day(),
+            moment.hour(),
+            moment.minute(),
+            moment.second(),
+            moment.millisecond()
+        ),
+    );
+}
