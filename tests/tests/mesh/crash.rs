@@ -135,21 +135,8 @@ fn fail_mode_can_be_chosen() {
     .unwrap();
 }
 
-/// Counts of the time without an agent, summed over pods and directions, wherever the answer has them: all numbers below a
-/// field whose name begins with `meanwhile`, in fields whose name contains `kind`.
+/// Counts of the time without an agent, summed over pods: `refused` or `passed`.
 fn meanwhile(status: &serde_json::Value, kind: &str) -> u64 {
-    fn sum(value: &serde_json::Value, kind: &str, inside: bool, counted: bool) -> u64 {
-        match value {
-            serde_json::Value::Number(number) if inside && counted => number.as_u64().unwrap_or(0),
-            serde_json::Value::Array(rows) => rows.iter().map(|row| sum(row, kind, inside, counted)).sum(),
-            serde_json::Value::Object(fields) => fields
-                .iter()
-                .map(|(name, field)| {
-                    sum(field, kind, inside || name.starts_with("meanwhile"), counted || name.contains(kind))
-                })
-                .sum(),
-            _ => 0,
-        }
-    }
-    sum(status, kind, false, false)
+    let pods = status["capture"]["meanwhile"].as_array();
+    pods.into_iter().flatten().filter_map(|pod| pod[kind].as_u64()).sum()
 }

@@ -1,7 +1,7 @@
 //! How connections end: half-close, reset, a client that leaves at each moment of the set-up.
 
 use crate::scene::{Scene, mentions};
-use posthaste_tests::{Family, eventually, peer, site::FAMILIES, wait::holds};
+use posthaste_tests::{Family, agent::wait_json, peer, site::FAMILIES};
 
 #[test]
 fn half_close_keeps_the_other_direction() {
@@ -65,15 +65,7 @@ fn a_client_that_leaves_at_each_moment() {
         scene.works();
     }
     for agent in [&scene.mesh.a, &scene.mesh.b] {
-        eventually("no connection is left", || {
-            let answer = agent.json(&["connections"]).map_err(|fault| fault.to_string())?;
-            let rows =
-                answer.as_array().or_else(|| answer["connections"].as_array()).cloned().unwrap_or_default();
-            let live: Vec<_> =
-                rows.iter().filter(|row| row["closed"].is_null() && row["reason"].is_null()).collect();
-            holds(live.is_empty(), format!("{live:?}"))
-        })
-        .unwrap();
+        wait_json(agent, &["connections"], |answer| answer["active"] == 0).unwrap();
     }
 }
 

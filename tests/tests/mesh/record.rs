@@ -15,7 +15,7 @@ fn the_access_log_has_a_line_at_open_and_at_close() {
     for agent in [&scene.mesh.a, &scene.mesh.b] {
         let words = [CLIENT, SERVER, "mutual_tls"];
         agent
-            .wait_for_log("a line at open", |line| mentions(line, &words) && !mentions(line, &["finished"]))
+            .wait_for_log("a line at open", |line| line["event"] == "open" && mentions(line, &words))
             .unwrap();
     }
     drop(keep);
@@ -23,7 +23,7 @@ fn the_access_log_has_a_line_at_open_and_at_close() {
     scene
         .mesh
         .a
-        .wait_for_log("a line at close", |line| mentions(line, &words) && !line["duration_ms"].is_null())
+        .wait_for_log("a line at close", |line| line["event"] == "close" && mentions(line, &words))
         .unwrap();
 }
 
