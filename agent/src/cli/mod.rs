@@ -1,6 +1,9 @@
 //! The commands. Those that inspect ask the agent over its Unix socket and show what it says; `agent` and `ca` are started by `main`.
 
-use crate::observe::views::RequirementView;
+use crate::{
+    config::{AgentArguments, CaArguments},
+    observe::views::RequirementView,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     io::{self, Write},
@@ -62,6 +65,10 @@ pub enum Output {
 /// All commands. The long-running ones are wired by `main`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the agent of a node
+    Agent(Box<AgentArguments>),
+    /// Run the certificate authority
+    Ca(Box<CaArguments>),
     /// Commands that inspect.
     #[command(flatten)]
     Inspect(Inspect),
@@ -182,7 +189,7 @@ mod tests {
     #[test]
     fn completions_name_the_commands() {
         let arguments = Arguments::try_parse_from(["posthaste", "completions", "bash"]).unwrap();
-        let Command::Inspect(command) = &arguments.command;
+        let Command::Inspect(command) = &arguments.command else { panic!("not a command that inspects") };
         let mut out = Vec::new();
         execute(&arguments.options, command, &Vec::new, &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("workloads"));
