@@ -192,6 +192,10 @@ async fn handle(world: World, incoming: ReferenceIncoming) {
         _ => {}
     }
     let (mut send, mut receive) = incoming.accept(Some("service.name=server")).unwrap();
+    if matches!(&*host, "reset" | "cancel") {
+        // In the same pass the reset would overtake the answer.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     match &*host {
         "goodbye" => {
             write(&mut send, Bytes::from_static(b"bye")).await.unwrap();

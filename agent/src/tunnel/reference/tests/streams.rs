@@ -63,6 +63,7 @@ fn our_resets_reach_the_peer() {
         let mut broken = world.open("watch").await.unwrap();
         broken.send.reset(Reset::ConnectError);
         world.saw("end Err(Reset(10))").await;
+        drop(broken);
         let dropped = world.open("watch").await.unwrap();
         drop(dropped);
         world.saw("end Ok([])").await;
