@@ -64,8 +64,10 @@ impl FileSource {
     /// The folder cannot be read now; later that is a problem in a [`Reading`].
     pub fn start(folder: &Path) -> Result<channel::Receiver<Arc<Reading>>, FilesError> {
         let mut source = Self::open(folder)?;
+        // Watched before it is read, so that no change falls between.
+        let changes = watch::Changes::new(folder);
         let (sender, receiver) = channel::channel(Arc::new(source.read()));
-        tokio::spawn(source.follow(sender));
+        tokio::spawn(source.follow(changes, sender));
         Ok(receiver)
     }
 
@@ -86,8 +88,7 @@ impl FileSource {
         self.kept.merge(read::folder(&self.folder))
     }
 
-    async fn follow(mut self, sender: channel::Sender<Arc<Reading>>) {
-        let mut changes = watch::Changes::new(&self.folder);
+    async fn follow(mut self, mut changes: watch::Changes, sender: channel::Sender<Arc<Reading>>) {
         loop {
             tokio::select! {
                 () = changes.settled(POLL) => {}
