@@ -3,7 +3,8 @@
 //!
 //! **What stays in force.** An object that was good and becomes bad keeps its last good version, and its problem says
 //! so. A document or file that cannot be read at all keeps every object that came from that file and is not seen
-//! elsewhere. A folder that cannot be read keeps everything. An object or file that is gone is gone.
+//! elsewhere. A folder that cannot be read keeps everything. An object or file that is gone is gone:
+//! write files elsewhere and rename them into place, since half a file may read as a whole one with fewer objects.
 
 mod merge;
 mod read;

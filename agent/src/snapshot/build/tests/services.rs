@@ -71,6 +71,16 @@ fn the_oldest_service_keeps_an_address() {
 }
 
 #[test]
+fn shows_the_endpoints_of_a_headless_service() {
+    let yaml = service("cart", "", "clusterIP: None, ports: [{port: 80}]")
+        + "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: c, namespace: shop, labels: {kubernetes.io/service-name: cart}}, addressType: IPv6, ports: [{port: 8080}], endpoints: [{addresses: ['fd00::1']}]}";
+    let (snapshot, problems) = snapshot(&yaml);
+    assert!(snapshot.service_ports.is_empty() && problems.is_empty());
+    assert_eq!(snapshot.services[0].ports.len(), 1);
+    assert_eq!(snapshot.services[0].ports[0].endpoints.len(), 1);
+}
+
+#[test]
 fn routes_by_service_pod_and_outside() {
     let yaml = service("cart", "", "clusterIP: 10.9.0.1, ports: [{port: 80}]")
         + "{apiVersion: v1, kind: Pod, metadata: {name: p}, status: {podIP: 10.1.0.1}}";

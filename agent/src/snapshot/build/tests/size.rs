@@ -1,4 +1,4 @@
-//! A large cluster builds fast, and no input makes the builder panic.
+//! A large cluster builds fast.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
