@@ -252,6 +252,23 @@ async fn connections_go_before_prefetching_and_the_ca_is_not_flooded() {
 }
 
 #[tokio::test]
+async fn a_waiting_connection_outlives_a_change_of_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Switched::new(folder.path(), &Clock::system(), Duration::from_millis(200));
+    let store = start(source.clone(), Clock::system());
+    let wanted = shop("web");
+    let forget = async {
+        until("asked", || source.order.lock().unwrap().len() == 1).await;
+        store.keep(HashSet::new());
+    };
+    tokio::join!(ready(&store, &wanted), forget);
+    store.keep(HashSet::new());
+    assert!(store.current(&wanted).is_none(), "forgotten when nobody waits");
+    drop(store.clone());
+    assert!(store.list().is_empty());
+}
+
+#[tokio::test]
 async fn a_new_root_reaches_all_identities() {
     let folder = tempfile::tempdir().unwrap();
     let options = authority_options(folder.path());
