@@ -129,6 +129,18 @@ async fn the_ca_refuses_strangers_and_says_why() {
 }
 
 #[tokio::test]
+async fn oversized_requests_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, _ca) = serve(folder.path(), "127.0.0.1:0").await;
+    let client = remote(folder.path(), address, TOKEN);
+    let huge = "x".repeat(100 * 1024);
+    let asked = client.issue(&shop("web"), &huge, PATIENCE).await.unwrap_err();
+    assert!(asked.to_string().contains("OutOfRange"), "{asked}");
+    let broken = client.issue(&shop("web"), "x", PATIENCE).await.unwrap_err();
+    assert!(matches!(&broken, IssueError::Refused(text) if text.contains("field `csr`")), "{broken}");
+}
+
+#[tokio::test]
 async fn a_ca_with_another_root_is_not_spoken_to() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (address, _ca) = serve(folder.path(), "127.0.0.1:0").await;
