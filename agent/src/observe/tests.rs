@@ -289,7 +289,7 @@ fn commands_show_what_the_admin_socket_says() {
     let (connections, _) = table(AccessLog::off());
     let connection = open(&connections, 0);
     connection.connected();
-    let sources = sources(connections.clone(), 0);
+    let sources = sources(connections, 0);
     let metrics = Arc::new(Metrics::new(&sources, &sources.series));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
