@@ -46,9 +46,9 @@ pub struct Options {
     /// How to show it
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Width of tables; the terminal's unless given
-    #[arg(long, global = true, env = "COLUMNS", hide = true, value_parser = clap::value_parser!(u16))]
-    pub columns: Option<u16>,
+    /// Width of tables; the terminal's unless given (what is no number is taken for absent, since shells set it)
+    #[arg(long, global = true, env = "COLUMNS", hide = true)]
+    pub columns: Option<String>,
 }
 
 /// How to show an answer.
@@ -162,7 +162,10 @@ fn present<T: serde::Serialize>(
     let text = match options.output {
         Output::Json => serde_json::to_string_pretty(value)? + "\n",
         Output::Wide => draw(table::Fit { width: None, wide: true }),
-        Output::Table => draw(table::Fit { width: terminal::width(options.columns), wide: false }),
+        Output::Table => draw(table::Fit {
+            width: terminal::width(options.columns.as_deref().and_then(|columns| columns.parse().ok())),
+            wide: false,
+        }),
     };
     out.write_all(text.as_bytes())?;
     out.flush()?;
