@@ -2,20 +2,24 @@
 //! application the destination it asked for. What happens where something fails is the pod's fail mode, never a choice
 //! made here.
 
+use core::mem::offset_of;
+
 use agent_common::{
     Address, Counter, Destination, Direction,
     outbound::{self, Attempt, Verdict},
 };
 use aya_ebpf::{
     bindings::{
-        BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as Tuple,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
+        BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_addr, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as Tuple,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
     },
     helpers::generated::{bpf_get_netns_cookie, bpf_sk_lookup_tcp, bpf_sk_release},
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
 
+use crate::context::{load_v6, store_v6};
 use crate::maps::{AGENT_MARK, ORIGINAL, OUTBOUND_PORT, count, heartbeat_is_fresh, is_excluded, settings};
 
 /// The system call goes on.
@@ -97,14 +101,8 @@ fn attempt(ctx: &SockAddrContext, family: Family) -> Attempt {
         device: read!(socket, bound_dev_if),
         destination: match family {
             Family::V4 => Address::from_v4_word(read!(ctx.sock_addr, user_ip4)),
-            Family::V6 => Address {
-                words: [
-                    read!(ctx.sock_addr, user_ip6[0]),
-                    read!(ctx.sock_addr, user_ip6[1]),
-                    read!(ctx.sock_addr, user_ip6[2]),
-                    read!(ctx.sock_addr, user_ip6[3]),
-                ],
-            },
+            // SAFETY: the context has an address of 16 bytes there.
+            Family::V6 => unsafe { load_v6::<{ offset_of!(bpf_sock_addr, user_ip6) }, _>(ctx.sock_addr) },
         },
     }
 }
@@ -173,11 +171,8 @@ fn redirect(ctx: &SockAddrContext, family: Family, destination: &Address) {
 
 #[inline(always)]
 fn write_v6(ctx: &SockAddrContext, address: &Address) {
-    let [a, b, c, d] = address.words;
-    write!(a, ctx.sock_addr, user_ip6[0]);
-    write!(b, ctx.sock_addr, user_ip6[1]);
-    write!(c, ctx.sock_addr, user_ip6[2]);
-    write!(d, ctx.sock_addr, user_ip6[3]);
+    // SAFETY: the context of connect6 and getpeername6 has an address of 16 bytes there that may be written.
+    unsafe { store_v6::<{ offset_of!(bpf_sock_addr, user_ip6) }, _>(ctx.sock_addr, address) }
 }
 
 #[inline(always)]

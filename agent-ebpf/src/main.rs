@@ -7,6 +7,8 @@
 // add is reached by the intrinsic.
 #![feature(core_intrinsics)]
 #![allow(internal_features)]
+// See `context`.
+#![feature(asm_experimental_arch)]
 
 /// Reads one field of a context with a load of exactly its size: the verifier refuses merged loads.
 macro_rules! read {
@@ -25,6 +27,7 @@ macro_rules! write {
 }
 
 mod cgroup_sock_addr;
+mod context;
 mod maps;
 mod sk_lookup;
 mod sock_ops;

@@ -2,8 +2,8 @@
 //! place holders: the agent sets them from its configuration and pins the maps, so that they outlive it.
 
 use agent_common::{
-    Address, COUNTERS, Counter, Destination, Direction, ExcludedPort, FlowKey, ListenerKey, PodCounters, PodSettings,
-    liveness,
+    Address, COUNTERS, Counter, Destination, Direction, ExcludedPort, FlowKey, ListenerKey, PodCounters,
+    PodSettings, liveness,
 };
 use aya_ebpf::{
     Global,

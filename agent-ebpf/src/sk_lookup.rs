@@ -1,6 +1,8 @@
 //! `sk_lookup`: steers connections from outside to the agent's listeners in the pod's own network namespace. One
 //! instance of the program per pod (see `COOKIE`). Where the look-up of a listener fails, the pod's fail mode decides.
 
+use core::mem::offset_of;
+
 use agent_common::{
     Address, Counter, Direction, FAMILY_V6, ListenerKey,
     inbound::{self, Arrival, Verdict},
@@ -11,6 +13,7 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 
+use crate::context::load_v6;
 use crate::maps::{COOKIE, LISTENERS, NODE_ADDRESSES, count, heartbeat_is_fresh, is_excluded, settings};
 
 #[sk_lookup]
@@ -52,7 +55,8 @@ fn steer(ctx: &SkLookupContext, cookie: u64) -> bool {
 
 #[inline(always)]
 fn arrival(lookup: *mut bpf_sk_lookup) -> Arrival {
-    let (remote, local) = if read!(lookup, family) == FAMILY_V6 { addresses_v6(lookup) } else { addresses_v4(lookup) };
+    let (remote, local) =
+        if read!(lookup, family) == FAMILY_V6 { addresses_v6(lookup) } else { addresses_v4(lookup) };
     Arrival { protocol: read!(lookup, protocol), device: read!(lookup, ingress_ifindex), remote, local }
 }
 
@@ -63,21 +67,9 @@ fn addresses_v4(lookup: *mut bpf_sk_lookup) -> (Address, Address) {
 
 #[inline(always)]
 fn addresses_v6(lookup: *mut bpf_sk_lookup) -> (Address, Address) {
-    let remote = Address {
-        words: [
-            read!(lookup, remote_ip6[0]),
-            read!(lookup, remote_ip6[1]),
-            read!(lookup, remote_ip6[2]),
-            read!(lookup, remote_ip6[3]),
-        ],
-    };
-    let local = Address {
-        words: [
-            read!(lookup, local_ip6[0]),
-            read!(lookup, local_ip6[1]),
-            read!(lookup, local_ip6[2]),
-            read!(lookup, local_ip6[3]),
-        ],
-    };
+    // SAFETY: the context has an address of 16 bytes there.
+    let remote = unsafe { load_v6::<{ offset_of!(bpf_sk_lookup, remote_ip6) }, _>(lookup) };
+    // SAFETY: the context has an address of 16 bytes there.
+    let local = unsafe { load_v6::<{ offset_of!(bpf_sk_lookup, local_ip6) }, _>(lookup) };
     (remote, local)
 }

@@ -3,6 +3,8 @@
 //! it moves onto that socket; a flow that never got there is removed when the client's socket closes. So nothing is
 //! lost to eviction, and a client that has already gone is still known.
 
+use core::mem::offset_of;
+
 use agent_common::{Address, Counter, Destination, FAMILY_V6, FlowKey};
 use aya_ebpf::{
     bindings::{
@@ -15,6 +17,7 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 
+use crate::context::load_v6;
 use crate::maps::{ACCEPTED, FLOWS, ORIGINAL, OUTBOUND_PORT, count, settings};
 
 /// The kernel goes on with its own values for whatever it asked.
@@ -83,14 +86,8 @@ fn remote_port(ops: *mut bpf_sock_ops) -> u32 {
 #[inline(always)]
 fn local_end(ops: *mut bpf_sock_ops, cookie: u64) -> FlowKey {
     let address = if read!(ops, family) == FAMILY_V6 {
-        Address {
-            words: [
-                read!(ops, local_ip6[0]),
-                read!(ops, local_ip6[1]),
-                read!(ops, local_ip6[2]),
-                read!(ops, local_ip6[3]),
-            ],
-        }
+        // SAFETY: the context has an address of 16 bytes there.
+        unsafe { load_v6::<{ offset_of!(bpf_sock_ops, local_ip6) }, _>(ops) }
     } else {
         Address::from_v4_word(read!(ops, local_ip4))
     };
@@ -100,14 +97,8 @@ fn local_end(ops: *mut bpf_sock_ops, cookie: u64) -> FlowKey {
 #[inline(always)]
 fn remote_end(ops: *mut bpf_sock_ops, cookie: u64) -> FlowKey {
     let address = if read!(ops, family) == FAMILY_V6 {
-        Address {
-            words: [
-                read!(ops, remote_ip6[0]),
-                read!(ops, remote_ip6[1]),
-                read!(ops, remote_ip6[2]),
-                read!(ops, remote_ip6[3]),
-            ],
-        }
+        // SAFETY: the context has an address of 16 bytes there.
+        unsafe { load_v6::<{ offset_of!(bpf_sock_ops, remote_ip6) }, _>(ops) }
     } else {
         Address::from_v4_word(read!(ops, remote_ip4))
     };

@@ -51,9 +51,6 @@ pub struct AgentArguments {
     /// State folder, made with mode 0700: the embedded CA's root, and what survives a restart.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/posthaste")]
     pub state: PathBuf,
-    /// Unix socket for the commands that inspect the agent.
-    #[arg(long, value_name = "PATH", default_value = "/run/posthaste/admin.sock", env = "POSTHASTE_ADMIN_SOCKET")]
-    pub admin_socket: PathBuf,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:15020")]
     pub metrics_address: SocketAddr,
@@ -134,6 +131,56 @@ impl AgentArguments {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.workers.map_or_else(cores, usize::from)
     }
+}
+
+/// Flags of `posthaste ca`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct CaArguments {
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub action: Option<CaAction>,
+    /// State folder, made with mode 0700: the roots and their keys, and `root.pem` for the agents.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub state: Option<PathBuf>,
+    /// Where to serve the Istio CA API.
+    #[arg(long, value_name = "IP:PORT", required = true)]
+    pub listen: Option<SocketAddr>,
+    /// Trust domain; no other is signed for.
+    #[arg(long, default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// Join tokens of agents, one a line, optionally after a node name; mode 0600.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub join_token_file: Option<PathBuf>,
+    /// Further names or addresses in the CA's own certificate.
+    #[arg(long, value_name = "NAME")]
+    pub name: Vec<String>,
+    /// Validity of a certificate whose request does not say.
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
+    pub validity: Duration,
+    /// Longest validity that a request gets.
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
+    pub longest_validity: Duration,
+    /// The CA's own log, as a tracing filter.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "POSTHASTE_LOG")]
+    pub log: String,
+}
+
+/// What `posthaste ca` can do beside serving.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum CaAction {
+    /// Add a root to the bundle; it signs once agents have had time to learn to trust it
+    Rotate {
+        /// State folder of the CA.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Trust domain.
+        #[arg(long, default_value = "cluster.local")]
+        trust_domain: String,
+        /// How long both roots are trusted before the new one signs; one certificate's lifetime unless given.
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        overlap: Option<Duration>,
+    },
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -14,4 +14,7 @@ pub mod observe;
 pub mod resilience;
 pub mod snapshot;
 pub mod tunnel;
+pub mod path;
+pub mod node;
 pub mod tls;
+pub mod worker;

@@ -124,18 +124,19 @@ impl Capture {
     pub fn counters(&self) -> Vec<PodCounts> {
         let entries = self.maps.counters.iter().filter_map(Result::ok);
         entries
-            .map(|(cookie, Plain(counters))| {
-                PodCounts::new(cookie, self.names.get(&cookie).cloned(), &counters)
-            })
+            .map(|(cookie, Plain(counters))| PodCounts::new(cookie, self.name(cookie), &counters))
             .collect()
     }
 
     /// What the kernel refused or passed while no agent lived, as found at the start. Each event is in the answer of
     /// one agent only. The names are known after [`Capture::apply`].
     pub fn meanwhile(&self) -> Vec<PodCounts> {
-        let named =
-            |counts: &PodCounts| PodCounts { uid: self.names.get(&counts.cookie).cloned(), ..counts.clone() };
+        let named = |counts: &PodCounts| PodCounts { uid: self.name(counts.cookie), ..counts.clone() };
         self.meanwhile.iter().map(named).collect()
+    }
+
+    fn name(&self, cookie: u64) -> Option<String> {
+        self.names.get(&cookie).map(|name| name.to_string())
     }
 
     /// A clean stop: takes the programs out of all hooks and removes every pin and the folder. Pods are then as if there

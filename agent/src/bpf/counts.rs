@@ -1,7 +1,5 @@
 //! The kernel's counters of one pod, by name. Pure.
 
-use std::sync::Arc;
-
 use agent_common::{Counter, PodCounters};
 
 /// What the kernel counted for one pod since it was enrolled, or over a while. All are numbers of connections (inbound:
@@ -11,7 +9,7 @@ pub struct PodCounts {
     /// Network namespace cookie.
     pub cookie: u64,
     /// Name of the pod, where this agent knows it.
-    pub uid: Option<Arc<str>>,
+    pub uid: Option<String>,
     /// Refused because no agent lived.
     pub refused_outbound: u64,
     /// Went straight because no agent lived.
@@ -40,7 +38,7 @@ pub struct PodCounts {
 
 impl PodCounts {
     /// Names what the kernel holds.
-    pub(super) fn new(cookie: u64, uid: Option<Arc<str>>, counters: &PodCounters) -> Self {
+    pub(super) fn new(cookie: u64, uid: Option<String>, counters: &PodCounters) -> Self {
         let value = |counter| counters.value(counter);
         Self {
             cookie,

@@ -106,17 +106,18 @@ fn programs() -> impl Iterator<Item = Requirement> {
 }
 
 fn helpers() -> impl Iterator<Item = Requirement> {
-    use BpfHelper::{
-        BPF_FUNC_get_netns_cookie, BPF_FUNC_sk_assign, BPF_FUNC_sk_lookup_tcp, BPF_FUNC_sk_storage_get,
-    };
     let advice = "use a kernel from 5.15 on";
     [
-        ("network namespace cookie in connect", ProgramType::CgroupSockAddr, BPF_FUNC_get_netns_cookie),
-        ("socket storage in connect", ProgramType::CgroupSockAddr, BPF_FUNC_sk_storage_get),
-        ("socket look-up in connect", ProgramType::CgroupSockAddr, BPF_FUNC_sk_lookup_tcp),
-        ("network namespace cookie in sock_ops", ProgramType::SockOps, BPF_FUNC_get_netns_cookie),
-        ("socket storage in sock_ops", ProgramType::SockOps, BPF_FUNC_sk_storage_get),
-        ("socket choice in sk_lookup", ProgramType::SkLookup, BPF_FUNC_sk_assign),
+        (
+            "network namespace cookie in connect",
+            ProgramType::CgroupSockAddr,
+            BpfHelper::BPF_FUNC_get_netns_cookie,
+        ),
+        ("socket storage in connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_sk_storage_get),
+        ("socket look-up in connect", ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_sk_lookup_tcp),
+        ("network namespace cookie in sock_ops", ProgramType::SockOps, BpfHelper::BPF_FUNC_get_netns_cookie),
+        ("socket storage in sock_ops", ProgramType::SockOps, BpfHelper::BPF_FUNC_sk_storage_get),
+        ("socket choice in sk_lookup", ProgramType::SkLookup, BpfHelper::BPF_FUNC_sk_assign),
     ]
     .into_iter()
     .map(move |(name, kind, helper)| requirement(name, supported(is_helper_supported(kind, helper)), advice))

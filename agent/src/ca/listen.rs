@@ -32,6 +32,8 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Connections at once; more wait in the listen queue.
 const CONNECTIONS: usize = 1024;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Then the client connects anew: nobody holds a place for ever.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(600);
 const REQUESTS_PER_CONNECTION: u32 = 64;
 const LARGEST_HEADERS: u32 = 16 * 1024;
 
@@ -128,6 +130,10 @@ async fn serve(
         _ = stopped.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = tokio::time::sleep(LONGEST_CONNECTION) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(REQUEST_DEADLINE, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {

@@ -76,6 +76,6 @@ pub fn rotate(options: &AuthorityOptions, overlap: Option<Duration>) -> Result<S
     let clock = Clock::system();
     let overlap = overlap.unwrap_or(options.longest_validity);
     let folder = state::StateFolder::open(&options.state)?;
-    let signs_from = folder.add_root(&options.trust_domain, clock.date(), overlap)?;
+    let signs_from = folder.add_root(&options.trust_domain, clock.date(), Some(overlap))?;
     Ok(format!("added a root; it signs from {signs_from}, until then agents learn to trust it"))
 }

@@ -110,7 +110,7 @@ impl StateFolder {
         now: OffsetDateTime,
     ) -> Result<Vec<StoredRoot>, StateError> {
         if !self.list_path().exists() {
-            self.add_root(trust_domain, now, std::time::Duration::ZERO)?;
+            self.add_root(trust_domain, now, None)?;
         }
         self.list()?.iter().map(|listed| self.read_root(listed)).collect()
     }
@@ -122,19 +122,20 @@ impl StateFolder {
     }
 
     /// Adds a root that signs from `now + overlap`; the first one of a folder signs at once. Returns when, RFC 3339.
+    /// Without `overlap` only the first one is wanted.
     pub(crate) fn add_root(
         &self,
         trust_domain: &str,
         now: OffsetDateTime,
-        overlap: std::time::Duration,
+        overlap: Option<std::time::Duration>,
     ) -> Result<String, StateError> {
         let _lock = self.lock()?;
         let mut list = if self.list_path().exists() { self.list()? } else { Vec::new() };
-        if overlap.is_zero() && !list.is_empty() {
+        if overlap.is_none() && !list.is_empty() {
             // Two first starts met; the other one made the root.
             return Ok(list.last().map(|listed| listed.signs_from.clone()).unwrap_or_default());
         }
-        let from = if list.is_empty() { now } else { now + overlap };
+        let from = if list.is_empty() { now } else { now + overlap.unwrap_or_default() };
         let signs_from = from.format(&Rfc3339).map_err(|error| self.broken(&error))?;
         let name = format!("root-{}-{}", list.len() + 1, now.unix_timestamp());
         let (certificate, key) = make_root(trust_domain, &name, now)?;

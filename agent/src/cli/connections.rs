@@ -208,11 +208,25 @@ mod tests {
     fn tables_fit_three_terminals() {
         assert_eq!(
             at(60),
-            "DIR  SOURCE          DESTINATION        SECURITY  AGE   STATE\n\
-             out  shop/cart-5d9f  shop/catalog-7c4b  mtls      1m1s  open\n"
+            "DIR  SOURCE          DESTINATION       SECURITY  AGE   STATE\n\
+             out  shop/cart-5d9f  shop/cat…og-7c4b  mtls      1m1s  open\n"
         );
-        assert_eq!(at(80), "DIR  SOURCE\n");
-        assert_eq!(at(200), "");
+        assert_eq!(
+            at(80),
+            "DIR  SOURCE          DESTINATION        SECURITY  RECEIVED  SENT     AGE   STATE\n\
+             out  shop/cart-5d9f  shop/catalog-7c4b  mtls      321 B     1.4 MiB  1m1s  open\n"
+        );
+        let heads =
+            "DIR  SOURCE          DESTINATION        SERVICE       ENDPOINT       SECURITY  RECEIVED  SENT  ";
+        let row = "out  shop/cart-5d9f  shop/catalog-7c4b  catalog.shop  10.0.1.9:8080  mtls      321 B     1.4 MiB";
+        assert_eq!(
+            at(200),
+            format!("{heads}   AGE   STATE  RTT      RETRANS\n{row}  1m1s  open   420us/-  3/-\n")
+        );
+        for width in 40..220 {
+            let longest = at(width).lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= width, "{longest} of {width}");
+        }
     }
 
     #[test]

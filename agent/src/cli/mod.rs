@@ -1,6 +1,9 @@
 //! The commands. Those that inspect ask the agent over its Unix socket and show what it says; `agent` and `ca` are started by `main`.
 
-use crate::observe::views::RequirementView;
+use crate::{
+    config::{AgentArguments, CaArguments},
+    observe::views::RequirementView,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     io::{self, Write},
@@ -43,9 +46,9 @@ pub struct Options {
     /// How to show it
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Width of tables; the terminal's unless given
-    #[arg(long, global = true, env = "COLUMNS", hide = true, value_parser = clap::value_parser!(u16))]
-    pub columns: Option<u16>,
+    /// Width of tables; the terminal's unless given (what is no number is taken for absent, since shells set it)
+    #[arg(long, global = true, env = "COLUMNS", hide = true)]
+    pub columns: Option<String>,
 }
 
 /// How to show an answer.
@@ -62,6 +65,10 @@ pub enum Output {
 /// All commands. The long-running ones are wired by `main`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the agent of a node
+    Agent(Box<AgentArguments>),
+    /// Run the certificate authority
+    Ca(Box<CaArguments>),
     /// Commands that inspect.
     #[command(flatten)]
     Inspect(Inspect),
@@ -155,7 +162,10 @@ fn present<T: serde::Serialize>(
     let text = match options.output {
         Output::Json => serde_json::to_string_pretty(value)? + "\n",
         Output::Wide => draw(table::Fit { width: None, wide: true }),
-        Output::Table => draw(table::Fit { width: terminal::width(options.columns), wide: false }),
+        Output::Table => draw(table::Fit {
+            width: terminal::width(options.columns.as_deref().and_then(|columns| columns.parse().ok())),
+            wide: false,
+        }),
     };
     out.write_all(text.as_bytes())?;
     out.flush()?;
@@ -182,7 +192,7 @@ mod tests {
     #[test]
     fn completions_name_the_commands() {
         let arguments = Arguments::try_parse_from(["posthaste", "completions", "bash"]).unwrap();
-        let Command::Inspect(command) = &arguments.command;
+        let Command::Inspect(command) = &arguments.command else { panic!("not a command that inspects") };
         let mut out = Vec::new();
         execute(&arguments.options, command, &Vec::new, &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("workloads"));

@@ -150,13 +150,7 @@ mod tests {
             "NAME               IDENTITY                BYTES\n\
              shop/checkout-6f7  spiffe://cl…a/checkout  1.2 MiB\n"
         );
-        assert_eq!(
-            example(20),
-            "NAME         BYTES\nshop/c…t-6f7 1.2 MiB\n"
-                .replace("f7 1", "f7 1")
-                .replace("shop/c…t-6f7 ", "shop/…-6f7  ")
-                .replace("NAME         ", "NAME        ")
-        );
+        assert_eq!(example(20), "NAME         BYTES\nshop/…t-6f7  1.2 MiB\n");
         for width in 20..120 {
             let longest = example(width).lines().map(|line| line.chars().count()).max().unwrap();
             assert!(longest <= width, "{longest} of {width}");

@@ -3,7 +3,8 @@
 //!
 //! **What stays in force.** An object that was good and becomes bad keeps its last good version, and its problem says
 //! so. A document or file that cannot be read at all keeps every object that came from that file and is not seen
-//! elsewhere. A folder that cannot be read keeps everything. An object or file that is gone is gone.
+//! elsewhere. A folder that cannot be read keeps everything. An object or file that is gone is gone:
+//! write files elsewhere and rename them into place, since half a file may read as a whole one with fewer objects.
 
 mod merge;
 mod read;
@@ -64,8 +65,10 @@ impl FileSource {
     /// The folder cannot be read now; later that is a problem in a [`Reading`].
     pub fn start(folder: &Path) -> Result<channel::Receiver<Arc<Reading>>, FilesError> {
         let mut source = Self::open(folder)?;
+        // Watched before it is read, so that no change falls between.
+        let changes = watch::Changes::new(folder);
         let (sender, receiver) = channel::channel(Arc::new(source.read()));
-        tokio::spawn(source.follow(sender));
+        tokio::spawn(source.follow(changes, sender));
         Ok(receiver)
     }
 
@@ -86,8 +89,7 @@ impl FileSource {
         self.kept.merge(read::folder(&self.folder))
     }
 
-    async fn follow(mut self, sender: channel::Sender<Arc<Reading>>) {
-        let mut changes = watch::Changes::new(&self.folder);
+    async fn follow(mut self, mut changes: watch::Changes, sender: channel::Sender<Arc<Reading>>) {
         loop {
             tokio::select! {
                 () = changes.settled(POLL) => {}

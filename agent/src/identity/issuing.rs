@@ -1,6 +1,12 @@
 //! The one task that asks for certificates and publishes them: it does what `schedule` says, and draws time and jitter.
 
-use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls::crypto::CryptoProvider;
@@ -24,7 +30,7 @@ pub(crate) enum Command {
     /// The set of slots has changed.
     Follow,
     /// A connection waits for this one.
-    Demand(SpiffeId),
+    Demand(SpiffeId, Arc<Slot>),
     /// No connection waits for this one any more.
     Relax(SpiffeId),
 }
@@ -66,6 +72,8 @@ pub(crate) struct Issuer {
     provider: Arc<CryptoProvider>,
     schedule: Schedule,
     known: HashSet<SpiffeId>,
+    /// The slots that connections wait at, also those that were forgotten meanwhile.
+    waited: HashMap<SpiffeId, Arc<Slot>>,
     bundle: Option<(u64, Bundle)>,
     started: u64,
 }
@@ -78,8 +86,8 @@ impl Issuer {
         clock: Clock,
     ) -> Self {
         let schedule = Schedule::new(options.concurrency);
-        let (provider, known) = (provider(), HashSet::new());
-        Self { slots, source, options, clock, provider, schedule, known, bundle: None, started: 0 }
+        let (provider, known, waited) = (provider(), HashSet::new(), HashMap::new());
+        Self { slots, source, options, clock, provider, schedule, known, waited, bundle: None, started: 0 }
     }
 
     /// Runs until the store is dropped.
@@ -108,20 +116,28 @@ impl Issuer {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Follow => self.follow(),
-            Command::Demand(id) => {
+            Command::Demand(id, slot) => {
                 self.known.insert(id.clone());
+                self.waited.insert(id.clone(), slot);
                 self.schedule.demand(id, self.clock.millis());
             }
-            Command::Relax(id) => self.schedule.relax(&id),
+            // Another connection may have come since.
+            Command::Relax(id) => {
+                if self.waited.get(&id).is_some_and(|slot| !slot.is_waited_for()) {
+                    self.waited.remove(&id);
+                    self.schedule.relax(&id);
+                }
+            }
         }
     }
 
     fn follow(&mut self) {
         let slots = self.slots.load();
-        for gone in self.known.iter().filter(|id| !slots.contains_key(*id)) {
+        for gone in self.known.iter().filter(|id| !slots.contains_key(*id) && !self.waited.contains_key(*id))
+        {
             self.schedule.forget(gone);
         }
-        self.known = slots.keys().cloned().collect();
+        self.known = slots.keys().chain(self.waited.keys()).cloned().collect();
         for id in &self.known {
             self.schedule.want(id.clone());
         }
@@ -140,7 +156,8 @@ impl Issuer {
     }
 
     fn settle(&mut self, done: Done) {
-        let slot = self.slots.load().get(&done.id).cloned().unwrap_or_default();
+        let waited = self.waited.get(&done.id);
+        let slot = self.slots.load().get(&done.id).or(waited).cloned().unwrap_or_default();
         let installed = done.result.and_then(|(credentials, bundle)| {
             self.follow_bundle(done.order, bundle);
             Ok(self.install(&slot, credentials)?)

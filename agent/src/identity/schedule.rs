@@ -106,7 +106,7 @@ impl Schedule {
         self.entries.values().filter(waiting).map(|entry| entry.due).min()
     }
 
-    /// Tries everything that failed at once, as when the CA is known to be back.
+    /// Requests in flight.
     #[cfg(test)]
     fn running(&self) -> usize {
         self.running

@@ -97,6 +97,11 @@ impl Slot {
         self.changed.notify_waiters();
     }
 
+    /// Whether a connection waits for it.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
     fn progress(&self) -> Progress {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -164,7 +169,7 @@ impl IdentityStore {
     pub fn keep(&self, wanted: HashSet<SpiffeId>) {
         self.slots.rcu(|slots| {
             let mut slots: HashMap<_, _> = (**slots).clone();
-            slots.retain(|id, slot| wanted.contains(id) || slot.waiting.load(Ordering::Acquire) > 0);
+            slots.retain(|id, slot| wanted.contains(id) || slot.is_waited_for());
             for id in &wanted {
                 slots.entry(id.clone()).or_default();
             }
@@ -212,7 +217,7 @@ struct Waiter<'a> {
 impl<'a> Waiter<'a> {
     fn new(store: &'a IdentityStore, id: &'a SpiffeId, slot: Arc<Slot>) -> Self {
         if slot.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
-            let _ = store.commands.send(Command::Demand(id.clone()));
+            let _ = store.commands.send(Command::Demand(id.clone(), slot.clone()));
         }
         Self { store, id, slot }
     }

@@ -129,6 +129,18 @@ async fn the_ca_refuses_strangers_and_says_why() {
 }
 
 #[tokio::test]
+async fn oversized_requests_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, _ca) = serve(folder.path(), "127.0.0.1:0").await;
+    let client = remote(folder.path(), address, TOKEN);
+    let huge = "x".repeat(100 * 1024);
+    let asked = client.issue(&shop("web"), &huge, PATIENCE).await.unwrap_err();
+    assert!(asked.to_string().contains("OutOfRange"), "{asked}");
+    let broken = client.issue(&shop("web"), "x", PATIENCE).await.unwrap_err();
+    assert!(matches!(&broken, IssueError::Refused(text) if text.contains("field `csr`")), "{broken}");
+}
+
+#[tokio::test]
 async fn a_ca_with_another_root_is_not_spoken_to() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (address, _ca) = serve(folder.path(), "127.0.0.1:0").await;
@@ -249,6 +261,23 @@ async fn connections_go_before_prefetching_and_the_ca_is_not_flooded() {
     until("all", || many.iter().all(|id| store.current(id).is_some())).await;
     assert_eq!(source.order.lock().unwrap().len(), 41);
     assert!(source.most.load(Ordering::SeqCst) <= 8);
+}
+
+#[tokio::test]
+async fn a_waiting_connection_outlives_a_change_of_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Switched::new(folder.path(), &Clock::system(), Duration::from_millis(200));
+    let store = start(source.clone(), Clock::system());
+    let wanted = shop("web");
+    let forget = async {
+        until("asked", || source.order.lock().unwrap().len() == 1).await;
+        store.keep(HashSet::new());
+    };
+    tokio::join!(ready(&store, &wanted), forget);
+    store.keep(HashSet::new());
+    assert!(store.current(&wanted).is_none(), "forgotten when nobody waits");
+    drop(store.clone());
+    assert!(store.list().is_empty());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use crate::{bpf::Heartbeat, observe::monotonic_ns, worker::WorkerHandle};
 
-/// Beats per second times the limit: a few may be late.
+/// Several beats within any sensible limit.
 const PERIOD: Duration = Duration::from_millis(200);
 
 /// Starts the thread; it ends when the last other holder of `workers` has let go.
@@ -20,7 +20,7 @@ pub fn start(beat: Heartbeat, workers: &Arc<Vec<WorkerHandle>>, limit: Duration)
         while let Some(workers) = workers.upgrade() {
             let now = monotonic_ns();
             if workers.iter().all(|worker| now.saturating_sub(worker.alive_ns()) < stale) {
-                beat.beat(now);
+                beat.beat();
             }
             drop(workers);
             thread::sleep(PERIOD);

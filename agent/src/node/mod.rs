@@ -3,7 +3,10 @@
 //! One task owns what must not be done twice at once: the capture, the enrolled pods, the published snapshot. It wakes for
 //! a change of the source, for the retry tick and for the stop.
 
+pub mod addresses;
+pub mod authority;
 pub mod heartbeat;
+pub mod kernel;
 pub mod pods;
 pub mod publish;
 pub mod servers;

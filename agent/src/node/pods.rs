@@ -6,8 +6,9 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
+use super::kernel::Kernel;
 use crate::{
-    bpf::{Capture, PodListeners, WantedPod},
+    bpf::{PodListeners, WantedPod},
     netns::{ListenerPorts, Namespace, NamespaceThreads, SocketOptions, listen, plumbing::Plumbing},
     snapshot::{LocalPod, Problem, Snapshot},
     worker::{Command, WorkerHandle},
@@ -49,18 +50,18 @@ impl Pods {
     pub async fn follow(
         &mut self,
         snapshot: &Snapshot,
-        capture: &mut Capture,
+        kernel: &Kernel,
         workers: &[WorkerHandle],
     ) -> Vec<Problem> {
         let left = self.take_left(snapshot);
         let mut problems = self.open_new(snapshot).await;
-        problems.extend(capture.apply(&self.wanted(), &self.means.node_addresses));
+        problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
         for (enrolled, gone) in left {
             self.release(enrolled, gone, workers).await;
         }
         let installed = self.install_new(workers, &mut problems).await;
         if installed {
-            problems.extend(capture.apply(&self.wanted(), &self.means.node_addresses));
+            problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
         }
         problems.sort();
         problems.dedup();

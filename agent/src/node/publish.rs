@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    control::Reading,
+    control::files::Reading,
     snapshot::{
         Problem, Snapshot,
         build::{Context, build},
@@ -24,13 +24,24 @@ pub struct Published {
     pub problems: Arc<ArcSwap<Vec<Problem>>>,
     /// The first complete snapshot is published and its pods are enrolled.
     pub ready: Arc<AtomicBool>,
+    /// A signal to stop has come.
+    pub stopping: Arc<AtomicBool>,
 }
 
 impl Published {
-    /// Whether the node serves.
+    /// Why the node does not serve; none when it does.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+    pub fn not_ready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Some("the agent is stopping".to_owned());
+        }
+        let enrolling = || "the pods of the first snapshot are being enrolled".to_owned();
+        (!self.ready.load(Ordering::Acquire)).then(enrolling)
+    }
+
+    /// The node serves no more.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 }
 

@@ -42,9 +42,11 @@ pub enum AccessLogTarget {
 #[derive(Clone, Debug, Default)]
 pub struct AccessLog(Option<Arc<Shared>>);
 
+type Queue = VecDeque<(LineEvent, Arc<Row>)>;
+
 #[derive(Debug)]
 struct Shared {
-    queues: Vec<Mutex<VecDeque<(LineEvent, Arc<Row>)>>>,
+    queues: Vec<Mutex<Queue>>,
     dropped: AtomicU64,
     written: AtomicU64,
     asleep: AtomicBool,

@@ -69,13 +69,15 @@ impl EncodeLabelSet for Pairs<'_> {
     }
 }
 
+type Field = fn(&Series) -> u64;
+
 #[derive(Debug)]
 struct SeriesCollector(Arc<SeriesTable>);
 
 impl Collector for SeriesCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.0.all();
-        let counters: [(&str, &str, fn(&Series) -> u64); 4] = [
+        let counters: [(&str, &str, Field); 4] = [
             ("istio_tcp_connections_opened", "Connections whose other side was reached", Series::opened),
             ("istio_tcp_connections_closed", "Connections that ended after being opened", Series::closed),
             ("istio_tcp_sent_bytes", "Bytes from the server to the client", Series::sent),

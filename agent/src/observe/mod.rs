@@ -14,6 +14,19 @@
 //! | `views` | the shapes of the admin answers, shared with the CLI |
 //! | `sources` | where all that is read comes from |
 //! | `http`, `admin` | the two servers and their answers |
+//!
+//! How the agent puts it together:
+//!
+//! ```ignore
+//! let log = AccessLog::start(&AccessLogTarget::Stdout, workers)?;
+//! let connections = Connections::new(workers, ConnectionLimits::default(), SeriesTable::new(SERIES_LIMIT), log);
+//! let mut sources = Sources::new(node, snapshot, problems, connections.clone());
+//! sources.capture = Arc::new(move || ..);
+//! let sources = Arc::new(sources);
+//! let metrics = Arc::new(Metrics::new(&sources, &sources.series));
+//! tokio::spawn(http::serve(Listener::Tcp(tcp), admin::public_answers(sources.clone(), metrics.clone())));
+//! tokio::spawn(http::serve(admin::listen(&path)?, admin::admin_answers(sources, metrics)));
+//! ```
 
 pub mod access_log;
 pub mod admin;
@@ -39,7 +52,7 @@ pub use connections::{ConnectionLimits, Connections, Opening};
 pub use metrics::Metrics;
 pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};
 pub use row::ServiceName;
-pub use series::SeriesTable;
+pub use series::{SERIES_LIMIT, SeriesTable};
 pub use socket::{LiveSocket, NetworkSocket, TcpInfo};
 pub use sources::{Sources, Supply, TunnelCounts};
 

@@ -18,6 +18,9 @@ use std::{
 /// How long series outlive their workloads, so that the last scrape still sees them: 5 minutes.
 pub const FORGET_AFTER_NS: u64 = 300_000_000_000;
 
+/// How many series an agent keeps unless it is told otherwise: some 8 MiB of them.
+pub const SERIES_LIMIT: usize = 10_000;
+
 /// One side of a connection, as labels; absent values are shown as `unknown`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Party {

@@ -270,6 +270,37 @@ fn the_access_log_has_a_line_at_open_and_at_close() {
     assert_eq!((log.written(), log.dropped()), (2, 0));
 }
 
+#[test]
+fn a_stuck_output_costs_lines_and_never_a_worker() {
+    let out = Captured::default();
+    let log = AccessLog::start_into(Box::new(out.clone()), 1).unwrap();
+    let (connections, _) = table(log.clone());
+    let stuck = out.0.lock().unwrap();
+    for _ in 0..20_000 {
+        drop(open(&connections, 0));
+    }
+    drop(stuck);
+    log.stop();
+    assert!(log.dropped() > 0);
+    assert_eq!(log.written() + log.dropped(), 20_000);
+}
+
+#[test]
+fn names_are_escaped_in_lines() {
+    let out = Captured::default();
+    let log = AccessLog::start_into(Box::new(out.clone()), 1).unwrap();
+    let (connections, _) = table(log.clone());
+    let connection = open(&connections, 0);
+    connection.peer(Some(pod("a\"},\n\u{1b}\\", "w")), None);
+    drop(connection);
+    log.stop();
+    let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["destination"]["pod"], "a\"},\n\u{1b}\\");
+    assert_eq!(line["reason"], "cancelled");
+}
+
 fn run(socket: &Path, command: &[&str]) -> Result<String, String> {
     let mut words = vec!["posthaste", "--admin-socket", socket.to_str().unwrap()];
     words.extend(command);
@@ -289,7 +320,7 @@ fn commands_show_what_the_admin_socket_says() {
     let (connections, _) = table(AccessLog::off());
     let connection = open(&connections, 0);
     connection.connected();
-    let sources = sources(connections.clone(), 0);
+    let sources = sources(connections, 0);
     let metrics = Arc::new(Metrics::new(&sources, &sources.series));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();

@@ -17,7 +17,11 @@ use super::{arrival::Arrival, identify, route::Target};
 use crate::{
     config::TUNNEL_PORT,
     observe::{CloseReason, Connection, Security, monotonic_ns},
-    resilience::{balance, ejection, load::Outstanding},
+    resilience::{
+        balance::{self, Outstanding},
+        ejection::{self, EjectionPolicy},
+        ewma,
+    },
     snapshot::{Endpoint, LocalPod, ServicePort, Workload},
     tls::TlsIdentity,
     tunnel::{Authority, ConnectRequest, ConnectionId, Incoming, Key, OpenError, Tunnel, headers, reference},
@@ -111,15 +115,19 @@ impl Journey<'_> {
     }
 
     async fn try_endpoint(&self, port: &ServicePort, endpoint: &Endpoint) -> Result<Reached, CloseReason> {
-        let outstanding = Outstanding::start(&endpoint.load);
+        let outstanding = Outstanding::new(&endpoint.load);
         let started = monotonic_ns();
         self.record.endpoint(endpoint.address);
         let reached = self.to_endpoint(endpoint.address, endpoint.workload.as_ref()).await;
         let now = monotonic_ns();
         match &reached {
-            Ok(_) => ejection::succeeded(port, endpoint, now.saturating_sub(started), now),
+            Ok(_) => {
+                ewma::observe(&endpoint.load, now.saturating_sub(started), now);
+                ejection::succeeded(&endpoint.load);
+            }
             Err(reason) if is_endpoints_fault(*reason) => {
-                ejection::failed(port, endpoint, now);
+                let ejected = ejection::failed(port, &endpoint.load, &EjectionPolicy::default(), now);
+                tracing::debug!(address = %endpoint.address, %reason, ejected_ns = ejected, "endpoint failed");
             }
             Err(_) => {}
         }
@@ -210,7 +218,12 @@ impl Journey<'_> {
         let (namespace, identity, key) = (Arc::clone(&self.pod.namespace), Arc::clone(identity), key.clone());
         async move {
             let socket = worker.stock.dial(&namespace, key.peer);
-            let secure = async |io| crate::tls::connect(&identity, &key.expected, key.peer.ip(), io).await;
+            let secure = async |io| {
+                let stream = crate::tls::connect(&identity, &key.expected, key.peer.ip(), io).await?;
+                let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+                worker.gauge.count_built(resumed);
+                Ok(stream)
+            };
             reference::connect(&worker.shared.tunnels, socket, secure).await
         }
     }

@@ -14,6 +14,8 @@ pub mod route;
 
 use arrival::Arrival;
 
+use std::rc::Rc;
+
 use crate::{
     observe::CloseReason,
     tunnel::Incoming,
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// Carries one connection, from its arrival to its record.
-pub async fn carry<I: Incoming>(worker: &Worker, pod: &PodHere, arrival: Arrival<I>) {
+pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &PodHere, arrival: Arrival<I>) {
     let snapshot = worker.snapshot();
     let Some(here) = identify::local_pod(&snapshot, pod) else { return arrival.refuse(CloseReason::UnknownPod) };
     let record = record::open(worker, here, &arrival, &snapshot);

@@ -98,7 +98,7 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// `sessionAffinity: ClientIP` with its time-out in seconds.
     pub affinity_seconds: Option<u32>,
-    /// Its ports.
+    /// Its TCP ports, one for each address family. Those of a headless service are for people: no connection is for them.
     pub ports: Vec<Arc<ServicePort>>,
 }
 

@@ -24,8 +24,6 @@ pub struct Facts {
     pub not_after: OffsetDateTime,
     /// The subject's public key, DER of SubjectPublicKeyInfo.
     pub public_key: Vec<u8>,
-    /// Whether subject and issuer are the same name, as in a root.
-    pub self_issued: bool,
 }
 
 impl Facts {
@@ -42,7 +40,6 @@ impl Facts {
             not_before: parsed.validity().not_before.to_datetime(),
             not_after: parsed.validity().not_after.to_datetime(),
             public_key: parsed.public_key().raw.to_vec(),
-            self_issued: parsed.subject().as_raw() == parsed.issuer().as_raw(),
         })
     }
 

@@ -99,7 +99,7 @@ pub struct TlsIdentity {
     /// The workload.
     pub id: SpiffeId,
     /// Serial number of the leaf, lower-case hexadecimal.
-    pub serial: String,
+    pub serial: Arc<str>,
     /// Start of validity of the leaf.
     pub not_before: OffsetDateTime,
     /// End of validity of the leaf.

@@ -144,13 +144,15 @@ async fn another_trust_domain_is_refused_by_the_server() {
     assert!(matches!(client, Err(TlsError::RefusedByPeer(_) | TlsError::Io(_))), "{client:?}");
 }
 
+type Fits = fn(&TlsError) -> bool;
+
 #[tokio::test]
 async fn bad_client_certificates_are_refused_by_the_server() {
     let authority = TestAuthority::new();
     let cart = authority.identity(&shop("cart"));
     let good = Leaf::new(shop("web").as_str(), &authority.clock);
     let hour = time::Duration::hours(1);
-    let table: [(Leaf, fn(&TlsError) -> bool); 3] = [
+    let table: [(Leaf, Fits); 3] = [
         (Leaf { not_after: good.not_before + time::Duration::seconds(1), ..good.clone() }, |e| {
             matches!(e, TlsError::Expired(_))
         }),

@@ -48,6 +48,14 @@ fn read(der: &CertificateDer<'_>) -> Result<Facts, Error> {
     Facts::read(der).map_err(|_| CertificateError::BadEncoding.into())
 }
 
+/// A chain to a root that only has the name of ours is a chain to an unknown root.
+fn unknown_root(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => CertificateError::UnknownIssuer.into(),
+        other => other,
+    }
+}
+
 /// Checks servers for a client; whom it expects stands in the server name.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
@@ -72,7 +80,8 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let all = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, all)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, all)
+            .map_err(unknown_root)?;
         let uris = read(end_entity)?.uris;
         match uris.iter().any(|uri| server_name::expects(server_name, uri)) {
             true => Ok(ServerCertVerified::assertion()),
@@ -144,7 +153,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now).map_err(unknown_root)?;
         member(&read(end_entity)?, &self.trust_domain)?;
         Ok(verified)
     }

@@ -159,7 +159,8 @@ mod tests {
     fn an_unused_tunnel_is_left_alone_and_then_closed() {
         let mut life = liveness();
         assert_eq!(life.look(SECOND, seen(1, 0, true)), Action::Wait);
-        for at in [20, 40, 100, 299, 300] {
+        assert_eq!(life.look(20 * SECOND, seen(0, 0, true)), Action::Ping, "once after its last use");
+        for at in [40, 100, 299, 300] {
             assert_eq!(life.look(at * SECOND, seen(0, 0, true)), Action::Wait, "{at}");
         }
         assert_eq!(life.look(301 * SECOND, seen(0, 0, true)), Action::Idle);
@@ -169,7 +170,7 @@ mod tests {
     fn a_short_stream_between_two_looks_is_use() {
         let mut life = liveness();
         let used = |opened| Seen { streams: 0, opened, received: 0, answered: true };
-        assert_eq!(life.look(299 * SECOND, used(5)), Action::Wait);
+        assert_eq!(life.look(299 * SECOND, used(5)), Action::Ping);
         assert_eq!(life.look(598 * SECOND, used(5)), Action::Wait);
         assert_eq!(life.look(599 * SECOND, used(5)), Action::Idle);
     }

@@ -120,7 +120,7 @@ pub trait Tunnel: Clone + 'static {
     fn drain(&self);
 
     /// Resolves when the connection is gone.
-    fn closed(&self) -> impl Future<Output = TunnelEnd> + 'static;
+    fn closed(&self) -> impl Future<Output = TunnelEnd> + 'static + use<Self>;
 }
 
 /// A CONNECT that a peer sent. Dropped without an answer, it is refused with 503.

@@ -54,8 +54,8 @@ pub struct Begun<T: Tunnel> {
     pub send: T::Send,
     /// The peer's answer.
     pub answer: T::Answer,
-    /// As in `Opened`.
-    pub socket: Option<Arc<OwnedFd>>,
+    /// The tunnel that carries it.
+    pub tunnel: T,
 }
 
 /// The pool of one worker. Cheap to clone.
@@ -108,8 +108,12 @@ impl<T: Tunnel> Pool<T> {
         F: Future<Output = Result<T, OpenError>> + 'static,
     {
         let begun = self.begin(key, request, &dial).await?;
+        let tunnel = begun.tunnel.clone();
         match finish(begun).await {
-            Err(error) if error.wants_fresh_tunnel() => finish(self.begin(key, request, &dial).await?).await,
+            Err(error) if error.wants_fresh_tunnel() => {
+                tunnel.drain();
+                finish(self.begin(key, request, &dial).await?).await
+            }
             other => other,
         }
     }
@@ -140,7 +144,7 @@ impl<T: Tunnel> Pool<T> {
             match tunnel.start(request) {
                 Err(error) if error.wants_fresh_tunnel() => {}
                 Err(error) => return Err(error),
-                Ok((send, answer)) => return Ok(Begun { send, answer, socket: tunnel.socket() }),
+                Ok((send, answer)) => return Ok(Begun { send, answer, tunnel }),
             }
         }
         Err(OpenError::NotProcessed)
@@ -185,7 +189,7 @@ impl<T: Tunnel> Pool<T> {
         key: &Key,
         running: &Ending,
         dialled: Result<T, OpenError>,
-    ) -> Option<impl Future<Output = super::TunnelEnd> + 'static> {
+    ) -> Option<impl Future<Output = super::TunnelEnd> + 'static + use<T>> {
         let mut peers = self.0.peers.borrow_mut();
         // Forgotten meanwhile, perhaps asked for again: then this dial is nobody's.
         let ours = |peer: &&mut Peer<T>| peer.dial.as_ref().is_some_and(|dial| Rc::ptr_eq(dial, &running.0));
@@ -258,7 +262,7 @@ impl<T: Tunnel> Pool<T> {
 
 async fn finish<T: Tunnel>(begun: Begun<T>) -> Result<Opened<T>, OpenError> {
     let Accepted { receive, baggage } = begun.answer.await?;
-    Ok(Opened { send: begun.send, receive, baggage, socket: begun.socket })
+    Ok(Opened { send: begun.send, receive, baggage, socket: begun.tunnel.socket() })
 }
 
 impl Dial {

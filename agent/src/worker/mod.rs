@@ -1,6 +1,7 @@
 //! A worker: one thread with a `current_thread` runtime that owns the connections it accepted, its tunnels and its stock
 //! of sockets. Workers share nothing but the snapshot, the certificates and the tables that people read.
 
+pub mod gauge;
 pub mod pod;
 pub mod thread;
 
@@ -14,6 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, sync::watch};
 
+pub use gauge::TunnelGauge;
 pub use pod::PodHere;
 pub use thread::{Command, WorkerHandle};
 
@@ -75,14 +77,15 @@ pub struct Worker {
     pub(crate) shared: Shared,
     pub(crate) stock: SocketStock,
     pub(crate) pool: Pool<reference::ReferenceTunnel>,
+    pub(crate) gauge: Arc<TunnelGauge>,
     draining: watch::Sender<Option<Duration>>,
 }
 
 impl Worker {
-    fn new(index: usize, shared: Shared) -> Self {
+    fn new(index: usize, shared: Shared, gauge: Arc<TunnelGauge>) -> Self {
         let stock = SocketStock::new(shared.namespaces.clone(), shared.sockets.clone());
         let (draining, _) = watch::channel(None);
-        Self { index, shared, stock, pool: Pool::default(), draining }
+        Self { index, shared, stock, pool: Pool::default(), gauge, draining }
     }
 
     /// The world as it is now; load it once per connection.
@@ -106,7 +109,7 @@ impl Worker {
         }
     }
 
-    pub(self) fn drain(&self, within: Duration) {
+    fn drain(&self, within: Duration) {
         self.draining.send_replace(Some(within));
         self.pool.drain();
     }

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::{PodHere, Shared, Worker};
+use super::{PodHere, Shared, TunnelGauge, Worker};
 use crate::{
     netns::{Namespace, WorkerListeners},
     observe::monotonic_ns,
@@ -63,7 +63,8 @@ pub enum Command {
 pub struct WorkerHandle {
     commands: mpsc::UnboundedSender<Command>,
     alive_ns: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    tunnels: Arc<TunnelGauge>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl WorkerHandle {
@@ -74,13 +75,14 @@ impl WorkerHandle {
     pub fn start(index: usize, shared: Shared) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let alive_ns = Arc::new(AtomicU64::new(monotonic_ns()));
-        let pulse = Arc::clone(&alive_ns);
+        let tunnels = Arc::new(TunnelGauge::default());
+        let pulse = Pulse { alive_ns: Arc::clone(&alive_ns), tunnels: Arc::clone(&tunnels) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             let local = LocalSet::new();
             local.block_on(&runtime, run(index, shared, inbox, pulse));
         })?;
-        Ok(Self { commands, alive_ns, thread: Some(thread) })
+        Ok(Self { commands, alive_ns, tunnels, thread: Mutex::new(Some(thread)) })
     }
 
     /// Sends a command; a worker that has stopped needs none.
@@ -94,13 +96,26 @@ impl WorkerHandle {
         self.alive_ns.load(Ordering::Relaxed)
     }
 
+    /// The worker's tunnels, as of its last pulse.
+    #[must_use]
+    pub fn tunnels(&self) -> Arc<TunnelGauge> {
+        Arc::clone(&self.tunnels)
+    }
+
     /// Waits for the thread to end, after [`Command::Stop`].
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
+    pub fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             // A worker that panicked has said so on its own.
             let _ = thread.join();
         }
     }
+}
+
+/// What a worker tells about itself, several times a second.
+struct Pulse {
+    alive_ns: Arc<AtomicU64>,
+    tunnels: Arc<TunnelGauge>,
 }
 
 type Pods = RefCell<HashMap<u64, Rc<PodHere>>>;
@@ -109,9 +124,9 @@ async fn run(
     index: usize,
     shared: Shared,
     mut inbox: mpsc::UnboundedReceiver<Command>,
-    pulse: Arc<AtomicU64>,
+    pulse: Pulse,
 ) {
-    let worker = Rc::new(Worker::new(index, shared));
+    let worker = Rc::new(Worker::new(index, shared, Arc::clone(&pulse.tunnels)));
     let pods = Pods::default();
     let mut ticks = interval(PULSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -119,7 +134,8 @@ async fn run(
         let command = tokio::select! {
             command = inbox.recv() => command,
             _ = ticks.tick() => {
-                pulse.store(monotonic_ns(), Ordering::Relaxed);
+                pulse.alive_ns.store(monotonic_ns(), Ordering::Relaxed);
+                pulse.tunnels.set_size(worker.pool.size());
                 continue;
             }
         };

@@ -1,1 +1,129 @@
+//! What a file's text turns into.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use super::*;
+
+const GOOD: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.0.0.1}\n";
+
+fn yaml(text: &str) -> Vec<Item> {
+    parse("f.yaml", text, Format::Yaml)
+}
+
+/// `+` good, `-` bad, `.` ignored.
+fn shape(items: &[Item]) -> String {
+    items
+        .iter()
+        .map(|item| match item {
+            Item::Good(..) => '+',
+            Item::Bad(..) => '-',
+            Item::Ignored => '.',
+        })
+        .collect()
+}
+
+fn problem(text: &str) -> String {
+    match &yaml(text)[..] {
+        [Item::Bad(_, problem)] => problem.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_bad_document_hides_no_other() {
+    let table = [
+        (format!("{GOOD}---\n{{[\n---\n{GOOD}"), "+-+"),
+        (format!("# only words\n---\n\n---\n{GOOD}...\n---\n"), "+"),
+        (format!("%YAML 1.2\n--- # words\n{GOOD}"), "+"),
+        (format!("\u{feff}{GOOD}---\r\n{GOOD}"), "++"),
+        (format!("{GOOD}--- {{apiVersion: v1, kind: ConfigMap}}\n"), "+."),
+        (format!("data: |\n  text\n---\n{GOOD}"), "-+"),
+        ("- 1\n- 2\n".to_owned(), "-"),
+        (format!("{GOOD}---\nkind: Service\nkind: Pod\n"), "+-"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {unknown: *nothing}".to_owned(), "-"),
+        (String::new(), ""),
+    ];
+    for (text, expected) in table {
+        assert_eq!(shape(&yaml(&text)), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn knows_whose_kind_it_is() {
+    let table = [
+        ("v1", "Service", '+'),
+        ("v2", "Service", '-'),
+        ("core/v1", "Service", '-'),
+        ("serving.knative.dev/v1", "Service", '.'),
+        ("apps/v1", "Deployment", '.'),
+        ("v1", "EndpointSlice", '-'),
+        ("discovery.k8s.io/v1beta1", "EndpointSlice", '-'),
+        ("''", "Service", '-'),
+    ];
+    for (version, kind, expected) in table {
+        let text =
+            format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: a}}, addressType: IPv4}}");
+        assert_eq!(shape(&yaml(&text)), expected.to_string(), "{version} {kind}");
+    }
+}
+
+#[test]
+fn names_file_document_object_field_and_reason() {
+    let table = [
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: n}\nspec: {ports: [{port: 80}, {port: x}]}",
+            "f.yaml document 1: Service/n/a: spec.ports[1].port: invalid type",
+        ),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: A_b}", "Pod/default/A_b: metadata.name: `A_b` is not"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {}", "Pod/default/: metadata.name: is missing"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [], serviceAccountName: a/b}",
+            "spec.serviceAccountName: `a/b`",
+        ),
+        ("kind: Pod\nmetadata: {name: a}", "Pod/a: apiVersion: is missing"),
+        ("apiVersion: v1\nmetadata: {name: a}", "a: kind: is missing"),
+        ("# x\nkind: Pod\nmetadata:\n  name: a\n  - b", "Pod/a: is not YAML (line 5 of the file)"),
+    ];
+    for (text, expected) in table {
+        let found = problem(text);
+        assert!(found.contains(expected), "{found}\n{expected}");
+    }
+}
+
+#[test]
+fn opens_lists_and_json() {
+    let member = "{apiVersion: v1, kind: Pod, metadata: {name: a}}";
+    assert_eq!(
+        shape(&yaml(&format!("{{apiVersion: v1, kind: List, items: [{member}, 5, {member}]}}"))),
+        "+-+"
+    );
+    let typed = "{apiVersion: v1, kind: PodList, items: [{metadata: {name: a}}, {metadata: {name: b}}]}";
+    assert_eq!(shape(&yaml(typed)), "++");
+    let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}} {"apiVersion":"v1","kind":"Pod","metadata":{"name":"b"}} {"#;
+    assert_eq!(shape(&parse("f.json", json, Format::Json)), "++-");
+}
+
+#[test]
+fn refuses_bombs() {
+    use std::fmt::Write;
+    let mut bomb = format!("a: &x0 {}\n", "lol".repeat(1000));
+    for level in 1..9 {
+        let below = format!("*x{},", level - 1).repeat(10);
+        writeln!(bomb, "b{level}: &x{level} [{below}]").unwrap();
+    }
+    let found = problem(&bomb);
+    assert!(found.contains("aliases") || found.contains("repetition"), "{found}");
+    assert_eq!(shape(&yaml(&"[".repeat(100_000))), "-");
+    assert_eq!(shape(&yaml("a: &a [*a]\n")), "-");
+    // Honest aliases are fine.
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: &n a, labels: {app: *n}}";
+    assert_eq!(shape(&yaml(text)), "+");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+    #[test]
+    fn never_panics(text in "(---|apiVersion: v1|kind: (Pod|Service|List)|items:|metadata:|[ \\-:{}\\[\\]&*|>%\n\t'\"a#!~]){0,40}") {
+        let _ = yaml(&text);
+        let _ = parse("f.json", &text, Format::Json);
+    }
+}

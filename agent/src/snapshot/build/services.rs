@@ -87,10 +87,8 @@ impl Reader<'_, '_> {
         let cluster_ips = self.cluster_ips(service);
         let affinity_seconds = self.affinity(service);
         self.check(service);
-        let families: Vec<bool> = [false, true]
-            .into_iter()
-            .filter(|ipv6| cluster_ips.iter().any(|ip| ip.is_ipv6() == *ipv6))
-            .collect();
+        let headless = cluster_ips.is_empty();
+        let families = self.families(service, &cluster_ips);
         let mut ports = Vec::new();
         for (index, given) in service.ports.iter().enumerate() {
             let Some(number) = self.number(service, index, given) else { continue };
@@ -98,7 +96,7 @@ impl Reader<'_, '_> {
                 let built = self.port(service, given, number, *ipv6, affinity_seconds, &hostname);
                 let built = Arc::new(built);
                 let of_family = cluster_ips.iter().filter(|ip| ip.is_ipv6() == *ipv6);
-                if self.publish(service, index, of_family.map(|ip| (*ip, number)), &built) {
+                if self.publish(service, index, of_family.map(|ip| (*ip, number)), &built) || headless {
                     ports.push(built);
                 }
             }
@@ -115,6 +113,16 @@ impl Reader<'_, '_> {
             self.services.cluster_ips.insert(*ip, built.clone());
         }
         self.services.all.push(built);
+    }
+
+    /// Whether it is of IPv4 (false), of IPv6 (true): by its addresses, a headless service by its endpoints.
+    fn families(&self, service: &input::Service, cluster_ips: &[IpAddr]) -> Vec<bool> {
+        let slices = slices::of(self.slices, service);
+        let is_of = |ipv6: &bool| match cluster_ips {
+            [] => slices.iter().any(|slice| (slice.address_type == "IPv6") == *ipv6),
+            _ => cluster_ips.iter().any(|ip| ip.is_ipv6() == *ipv6),
+        };
+        [false, true].into_iter().filter(is_of).collect()
     }
 
     /// Those that are in order and not another service's.
@@ -226,7 +234,7 @@ impl Reader<'_, '_> {
         hostname: &Arc<str>,
     ) -> ServicePort {
         let metadata = &service.metadata;
-        let slices = self.slices.get(&(&*metadata.namespace, &*metadata.name)).map_or(&[][..], Vec::as_slice);
+        let slices = slices::of(self.slices, service);
         let publish_not_ready = service.publish_not_ready_addresses;
         let candidates = slices::candidates(slices, &given.name, ipv6, publish_not_ready, self.problems);
         let known_endpoints = candidates.len();

@@ -9,7 +9,7 @@ use std::{
 use super::{address, port};
 use crate::snapshot::{
     Problem,
-    input::{EndpointOfSlice, EndpointSlice},
+    input::{EndpointOfSlice, EndpointSlice, PortOfSlice, Service},
 };
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -55,6 +55,15 @@ pub(super) fn index<'input>(
     index
 }
 
+/// The slices of one service.
+pub(super) fn of<'index, 'input>(
+    slices: &'index Slices<'input>,
+    service: &'index Service,
+) -> &'index [&'input EndpointSlice] {
+    let key = (&*service.metadata.namespace, &*service.metadata.name);
+    slices.get(&key).map_or(&[][..], Vec::as_slice)
+}
+
 /// The endpoints of the port `name` in one address family, sorted by address, each once.
 pub(super) fn candidates<'input>(
     slices: &[&'input EndpointSlice],
@@ -89,7 +98,7 @@ pub(super) fn candidates<'input>(
 }
 
 fn target_port(slice: &EndpointSlice, name: &str, problems: &mut Vec<Problem>) -> Option<u16> {
-    let is_it = |port: &crate::snapshot::input::PortOfSlice| port.name == name && port.protocol == "TCP";
+    let is_it = |port: &PortOfSlice| port.name == name && port.protocol == "TCP";
     let index = slice.ports.iter().position(is_it)?;
     let checked = match slice.ports.get(index)?.port {
         Some(number) => port(number),

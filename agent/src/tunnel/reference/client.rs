@@ -220,7 +220,7 @@ impl Tunnel for ReferenceTunnel {
         self.0.requests.take();
     }
 
-    fn closed(&self) -> impl Future<Output = TunnelEnd> + 'static {
+    fn closed(&self) -> impl Future<Output = TunnelEnd> + 'static + use<> {
         let life = self.0.life.clone();
         async move { life.wait(Life::end).await }
     }

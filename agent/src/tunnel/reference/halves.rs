@@ -141,13 +141,17 @@ impl ReferenceReceive {
 
 impl ReceiveHalf for ReferenceReceive {
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
-        let error = match ready!(self.stream.poll_data(context)) {
-            Some(Ok(data)) => return Poll::Ready(Some(Ok(data))),
-            None => {
-                self.shared.received_all.set(true);
-                return Poll::Ready(None);
+        let error = loop {
+            match ready!(self.stream.poll_data(context)) {
+                // The frame that only carries the end.
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(data))),
+                Some(Err(error)) => break error,
+                None => {
+                    self.shared.received_all.set(true);
+                    return Poll::Ready(None);
+                }
             }
-            Some(Err(error)) => error,
         };
         self.shared.received_all.set(true);
         let peaceful = [Some(Reason::NO_ERROR), Some(Reason::CANCEL)].contains(&error.reason());

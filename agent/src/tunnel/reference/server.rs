@@ -5,7 +5,6 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
@@ -14,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{
-    Reason, RecvStream,
+    RecvStream,
     server::{Builder, Connection, SendResponse},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};

@@ -1,0 +1,95 @@
+//! The capture as the node shares it: the one task that changes it, and whoever looks at it.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    bpf::{Capture, CaptureError, CaptureStatus, Heartbeat, PodCounts, WantedPod},
+    observe::views::{CaptureCount, CaptureView, MapView, ProgramView},
+    snapshot::{Problem, Snapshot},
+};
+
+/// A handle; cheap to clone. Empty after [`Kernel::release`].
+#[derive(Clone)]
+pub struct Kernel(Arc<Mutex<Option<Capture>>>);
+
+impl Kernel {
+    /// Shares a capture.
+    #[must_use]
+    pub fn new(capture: Capture) -> Self {
+        Self(Arc::new(Mutex::new(Some(capture))))
+    }
+
+    /// Makes the kernel follow; see [`Capture::apply`].
+    #[must_use]
+    pub fn apply(&self, wanted: &[WantedPod], node_addresses: &[IpAddr]) -> Vec<Problem> {
+        self.lock().as_mut().map_or_else(Vec::new, |capture| capture.apply(wanted, node_addresses))
+    }
+
+    /// A clean stop: nothing of ours is left in the kernel.
+    ///
+    /// # Errors
+    /// A pin could not be removed; the others are.
+    pub fn release(&self) -> Result<(), CaptureError> {
+        let capture = self.lock().take();
+        capture.map_or(Ok(()), Capture::detach)
+    }
+
+    /// Beats, or stops beating; none after the release.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<Heartbeat> {
+        self.lock().as_ref().map(Capture::heartbeat)
+    }
+
+    /// What people see of it.
+    #[must_use]
+    pub fn view(&self, snapshot: &Snapshot) -> CaptureView {
+        let (status, counters, meanwhile) = match &*self.lock() {
+            Some(capture) => (capture.status(), capture.counters(), capture.meanwhile()),
+            None => return CaptureView { state: "released".to_owned(), ..CaptureView::default() },
+        };
+        CaptureView {
+            state: state(&status).to_owned(),
+            programs: status.hooks.iter().map(program).collect(),
+            maps: status.maps.iter().map(map).collect(),
+            pods: counters.iter().map(|counts| count(snapshot, counts)).collect(),
+            meanwhile: meanwhile.iter().map(|counts| count(snapshot, counts)).collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Capture>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state(status: &CaptureStatus) -> &'static str {
+    match status.hooks.iter().all(|hook| hook.program.is_some()) {
+        true if status.without_room == 0 => "attached",
+        true => "a map is full",
+        false => "a hook is missing",
+    }
+}
+
+fn program(hook: &crate::bpf::HookStatus) -> ProgramView {
+    ProgramView { name: hook.pin.clone(), links: usize::from(hook.link.is_some()) }
+}
+
+fn map(map: &crate::bpf::MapStatus) -> MapView {
+    MapView { name: map.name.to_owned(), entries: map.entries, capacity: u64::from(map.room) }
+}
+
+fn count(snapshot: &Snapshot, counts: &PodCounts) -> CaptureCount {
+    let pod = counts.uid.as_ref().and_then(|uid| snapshot.local_pods.get(uid));
+    let name = || counts.uid.as_ref().map_or_else(|| format!("netns {}", counts.cookie), ToString::to_string);
+    CaptureCount {
+        namespace: pod.map(|pod| pod.workload.namespace.to_string()).unwrap_or_default(),
+        pod: pod.map_or_else(name, |pod| pod.workload.name.to_string()),
+        captured: counts.captured_outbound + counts.captured_inbound,
+        refused: counts.refused_outbound + counts.refused_inbound,
+        passed: counts.passed_outbound + counts.passed_inbound,
+        excluded: counts.excluded_outbound + counts.excluded_inbound,
+        map_full: counts.map_full,
+    }
+}

@@ -1,0 +1,160 @@
+//! The two servers of an agent and what they show: metrics and health for everybody, the admin socket for its owner.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::net::TcpListener;
+
+use super::{authority, kernel::Kernel, publish::Published};
+use crate::{
+    config::AgentArguments,
+    identity::{CertificateStatus, IdentityStore},
+    observe::{
+        Connections, Sources,
+        access_log::AccessLogTarget,
+        admin::{self, AdminError},
+        http::{self, Listener},
+        metrics::Metrics,
+        sources::TunnelCounts,
+        views::{AuthorityView, CertificateView},
+    },
+    worker::{TunnelGauge, WorkerHandle},
+};
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Metrics and health.
+    #[error("cannot listen on --metrics-address {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The socket's folder.
+    #[error("cannot make the folder of --admin-socket {path}: {source}")]
+    Folder {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The socket.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+/// What is shown.
+pub struct Parts<'start> {
+    /// Snapshot, problems, readiness.
+    pub published: &'start Published,
+    /// The connection table.
+    pub connections: &'start Connections,
+    /// Certificates.
+    pub identities: &'start IdentityStore,
+    /// The capture.
+    pub kernel: &'start Kernel,
+    /// Tunnels of the workers.
+    pub workers: &'start Arc<Vec<WorkerHandle>>,
+    /// This agent took the kernel part over from another.
+    pub took_over: bool,
+}
+
+/// Where `--access-log` leads.
+#[must_use]
+pub fn access_log_target(text: &str) -> AccessLogTarget {
+    match text {
+        "off" => AccessLogTarget::Off,
+        "stdout" => AccessLogTarget::Stdout,
+        path => AccessLogTarget::File(path.into()),
+    }
+}
+
+/// Starts both on the calling runtime.
+///
+/// # Errors
+/// An address or the socket is taken.
+pub async fn start(arguments: &AgentArguments, admin_socket: &Path, parts: &Parts<'_>) -> Result<(), ServerError> {
+    let sources = Arc::new(sources(arguments, parts));
+    let metrics = Arc::new(Metrics::new(&sources, &sources.series));
+    let address = arguments.metrics_address;
+    let public = TcpListener::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?;
+    let folder = admin_socket.parent().unwrap_or(Path::new("/"));
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(folder)
+        .map_err(|source| ServerError::Folder { path: admin_socket.to_owned(), source })?;
+    let private = admin::listen(admin_socket)?;
+    let answers = admin::public_answers(Arc::clone(&sources), Arc::clone(&metrics));
+    tokio::spawn(http::serve(Listener::Tcp(public), answers));
+    tokio::spawn(http::serve(private, admin::admin_answers(sources, metrics)));
+    Ok(())
+}
+
+fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
+    let Published { snapshot, problems, .. } = parts.published;
+    let mut sources =
+        Sources::new(arguments.node.clone(), Arc::clone(snapshot), Arc::clone(problems), parts.connections.clone());
+    let published = parts.published.clone();
+    sources.not_ready = Arc::new(move || published.not_ready());
+    let identities = parts.identities.clone();
+    sources.certificates = Arc::new(move || identities.list().into_iter().map(certificate).collect());
+    let (identities, address) = (parts.identities.clone(), authority::name(arguments));
+    sources.authority = Arc::new(move || authority_view(&address, &identities.list()));
+    let (kernel, published) = (parts.kernel.clone(), parts.published.clone());
+    sources.capture = Arc::new(move || kernel.view(&published.snapshot.load()));
+    let gauges: Vec<Arc<TunnelGauge>> = parts.workers.iter().map(WorkerHandle::tunnels).collect();
+    sources.tunnels = Arc::new(move || tunnels(&gauges));
+    let took_over = parts.took_over;
+    sources.took_over = Arc::new(move || took_over);
+    sources
+}
+
+fn tunnels(gauges: &[Arc<TunnelGauge>]) -> TunnelCounts {
+    gauges.iter().fold(TunnelCounts::default(), |sum, gauge| {
+        let one = gauge.read();
+        TunnelCounts {
+            connections: sum.connections + one.connections,
+            streams: sum.streams + one.streams,
+            built: sum.built + one.built,
+            resumed: sum.resumed + one.resumed,
+        }
+    })
+}
+
+fn certificate(status: CertificateStatus) -> CertificateView {
+    let seconds = |date: Option<String>| {
+        let parsed = OffsetDateTime::parse(&date?, &Rfc3339).ok()?;
+        Some(parsed.unix_timestamp())
+    };
+    CertificateView {
+        identity: status.identity,
+        state: serde_json::to_value(status.state)
+            .ok()
+            .and_then(|state| state.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        serial: status.serial,
+        not_before: seconds(status.not_before),
+        not_after: seconds(status.not_after),
+        renew_at: seconds(status.renew_at),
+        error: status.last_error,
+    }
+}
+
+fn authority_view(address: &str, certificates: &[CertificateStatus]) -> AuthorityView {
+    let last_error = certificates.iter().find_map(|one| one.last_error.clone());
+    let state = match (&last_error, certificates.iter().any(|one| one.issued_total > 0)) {
+        (Some(_), _) => "failing",
+        (None, true) => "answering",
+        (None, false) => "not asked yet",
+    };
+    AuthorityView { address: address.to_owned(), state: state.to_owned(), last_error }
+}

@@ -1,0 +1,261 @@
+//! Starts the parts of an agent in the order in which they need each other, runs them, and stops them in reverse.
+
+use std::{
+    collections::HashSet,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    addresses, authority, heartbeat,
+    kernel::Kernel,
+    pods::{Means, Pods},
+    publish::{Published, Publisher},
+    servers::{self, ServerError},
+};
+use crate::{
+    bpf::{self, Capture, CaptureConfig, CaptureError},
+    config::{AgentArguments, INBOUND_PORT, OUTBOUND_PORT, OnStop},
+    control::files::{FileSource, FilesError, Reading},
+    identity::IdentityStore,
+    netns::{ListenerPorts, NamespaceThreads, SocketOptions},
+    observe::{AccessLog, ConnectionLimits, Connections, SeriesTable, access_log::AccessLogError},
+    snapshot::{Snapshot, build::Context},
+    worker::{Command, ConnectLimits, Shared, WorkerHandle},
+};
+
+/// Threads that enter namespaces.
+const NAMESPACE_THREADS: usize = 2;
+/// Label sets at most; further ones share one.
+const SERIES: usize = 20_000;
+/// How often what failed is tried again and namespaces are looked at.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why an agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel part.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The manifests.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The certificate authority.
+    #[error(transparent)]
+    Authority(#[from] authority::AuthorityError),
+    /// The access log.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
+    /// Metrics or admin socket.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// Threads, event loops, signals.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// Where cgroup v2 is.
+    #[error("no cgroup v2 hierarchy is mounted; mount one, or name it with --cgroup-root")]
+    Cgroup,
+}
+
+/// Runs an agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A part does not start; nothing is left behind then that was not there.
+pub fn run(arguments: AgentArguments, admin_socket: PathBuf) -> Result<(), StartError> {
+    raise_descriptor_limit();
+    // Control, CA client and admin on a runtime of their own: a reload never delays a byte.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let agent = Agent::start(arguments, admin_socket).await?;
+        agent.run().await
+    })
+}
+
+/// A running agent.
+struct Agent {
+    arguments: AgentArguments,
+    kernel: Kernel,
+    pods: Pods,
+    publisher: Publisher,
+    published: Published,
+    identities: IdentityStore,
+    readings: watch::Receiver<Arc<Reading>>,
+    workers: Arc<Vec<WorkerHandle>>,
+    access_log: AccessLog,
+}
+
+impl Agent {
+    async fn start(arguments: AgentArguments, admin_socket: PathBuf) -> Result<Self, StartError> {
+        // Nothing in the kernel changes before everything that can refuse to start has started.
+        let readings = FileSource::start(&arguments.manifests)?;
+        let identities = authority::start(&arguments)?;
+        let access_log = AccessLog::start(&servers::access_log_target(&arguments.access_log), arguments.worker_count())?;
+        let took_over = arguments.bpffs.exists();
+        let capture = Capture::start(&capture_config(&arguments)?)?;
+        let published = Published::default();
+        let threads = NamespaceThreads::start(NAMESPACE_THREADS)?;
+        let sockets = SocketOptions { mark: arguments.mark, congestion: arguments.congestion_control() };
+        let connections = Connections::new(
+            arguments.worker_count(),
+            ConnectionLimits::default(),
+            SeriesTable::new(SERIES),
+            access_log.clone(),
+        );
+        let destinations = capture.original_destinations();
+        let shared = Shared {
+            snapshot: Arc::clone(&published.snapshot),
+            identities: identities.clone(),
+            connections: connections.clone(),
+            read_destination: Arc::new(move |socket| destinations.read(socket)),
+            namespaces: threads.clone(),
+            sockets: sockets.clone(),
+            tunnels: crate::tunnel::Settings::default(),
+            connect: ConnectLimits::default(),
+        };
+        let workers: io::Result<Vec<WorkerHandle>> =
+            (0..arguments.worker_count()).map(|index| WorkerHandle::start(index, shared.clone())).collect();
+        let workers = Arc::new(workers?);
+        let heartbeat = capture.heartbeat();
+        let kernel = Kernel::new(capture);
+        let parts = servers::Parts {
+            published: &published,
+            connections: &connections,
+            identities: &identities,
+            kernel: &kernel,
+            workers: &workers,
+            took_over,
+        };
+        servers::start(&arguments, &admin_socket, &parts).await?;
+        heartbeat::start(heartbeat, &workers, arguments.heartbeat_limit)?;
+        let means = Means {
+            threads,
+            sockets,
+            ports: ListenerPorts { outbound: OUTBOUND_PORT, inbound: INBOUND_PORT },
+            node_addresses: addresses::of_node(&arguments.node_address).await,
+        };
+        let publisher = Publisher::new(published.clone(), context(&arguments));
+        let pods = Pods::new(means);
+        Ok(Self { arguments, kernel, pods, publisher, published, identities, readings, workers, access_log })
+    }
+
+    /// Follows the source until a signal comes.
+    async fn run(mut self) -> Result<(), StartError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut ticks = interval(RETRY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.reload().await;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                changed = self.readings.changed() => match changed {
+                    Ok(()) => self.reload().await,
+                    // The source has said why it stopped; what is known stays in force.
+                    Err(_) => { ticks.tick().await; }
+                },
+                _ = ticks.tick() => self.follow().await,
+            }
+        }
+        self.stop().await
+    }
+
+    async fn reload(&mut self) {
+        let reading = Arc::clone(&self.readings.borrow_and_update());
+        self.publisher.publish(&reading);
+        self.follow().await;
+        self.publisher.set_ready();
+    }
+
+    /// Makes certificates and the node follow the published snapshot.
+    async fn follow(&mut self) {
+        let snapshot = self.published.snapshot.load_full();
+        self.identities.keep(wanted_identities(&snapshot));
+        let problems = self.pods.follow(&snapshot, &self.kernel, &self.workers).await;
+        self.publisher.publish_problems(problems);
+    }
+
+    async fn stop(mut self) -> Result<(), StartError> {
+        tracing::info!("stopping");
+        self.published.stop();
+        let drain = self.arguments.drain;
+        if self.arguments.on_stop == OnStop::Release {
+            self.release_kernel();
+        } else if let Some(heartbeat) = self.kernel.heartbeat() {
+            heartbeat.stop();
+        }
+        for worker in self.workers.iter() {
+            worker.tell(Command::Stop { drain });
+        }
+        let workers = Arc::clone(&self.workers);
+        // Joining blocks; connections that drain may take a while.
+        let joined = tokio::task::spawn_blocking(move || workers.iter().for_each(WorkerHandle::join)).await;
+        if self.arguments.on_stop == OnStop::Release {
+            self.pods.release_all(&self.workers).await;
+        }
+        self.access_log.stop();
+        joined.map_err(|error| StartError::System(io::Error::other(error)))
+    }
+
+    /// New connections go straight from now on; connections that are carried go on until they are drained.
+    fn release_kernel(&self) {
+        if let Err(error) = self.kernel.release() {
+            tracing::error!(%error, "the capture could not be undone wholly");
+        }
+    }
+}
+
+fn wanted_identities(snapshot: &Snapshot) -> HashSet<crate::snapshot::SpiffeId> {
+    snapshot.local_pods.values().map(|pod| pod.workload.identity.clone()).collect()
+}
+
+fn context(arguments: &AgentArguments) -> Context {
+    Context {
+        node: arguments.node.as_str().into(),
+        zone: arguments.zone.as_deref().map(Into::into),
+        trust_domain: arguments.trust_domain.as_str().into(),
+        cluster: arguments.cluster.as_str().into(),
+        generation: 0,
+    }
+}
+
+fn capture_config(arguments: &AgentArguments) -> Result<CaptureConfig, StartError> {
+    let cgroup_root = match &arguments.cgroup_root {
+        Some(root) => root.clone(),
+        None => bpf::cgroup_root().ok_or(StartError::Cgroup)?,
+    };
+    Ok(CaptureConfig {
+        cgroup_root,
+        bpffs_dir: arguments.bpffs.clone(),
+        mark: arguments.mark,
+        max_pods: arguments.max_pods,
+        max_flows: arguments.max_flows,
+        max_excluded_ports: arguments.max_excluded_ports,
+        max_node_addresses: arguments.max_node_addresses,
+        heartbeat_limit: arguments.heartbeat_limit,
+        outbound_port: OUTBOUND_PORT,
+        inbound_port: INBOUND_PORT,
+    })
+}
+
+/// Every connection costs a descriptor or two: takes what the hard limit allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

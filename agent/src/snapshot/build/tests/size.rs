@@ -1,0 +1,40 @@
+//! A large cluster builds fast.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use super::{build, context, inputs};
+
+#[test]
+fn ten_thousand_services_with_ten_endpoints_each() {
+    let template = inputs(
+        "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop}, spec: {clusterIP: 10.9.0.1, ports: [{port: 80}]}}\n---\n\
+         {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s, namespace: shop, labels: {kubernetes.io/service-name: s}}, addressType: IPv4, ports: [{port: 80}], endpoints: []}\n---\n\
+         {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: t}, addressType: IPv4, endpoints: [{addresses: [10.0.0.1], nodeName: one}]}",
+    );
+    let endpoint = &template.endpoint_slices[1].endpoints[0];
+    let mut large = crate::snapshot::input::Inputs::default();
+    for number in 0..10_000_u32 {
+        let (mut service, mut slice) =
+            ((*template.services[0]).clone(), (*template.endpoint_slices[0]).clone());
+        service.metadata.name = format!("s{number}").into();
+        service.cluster_ips = vec![std::net::Ipv4Addr::from(0x0b00_0000 + number).to_string()];
+        slice.metadata.labels.insert("kubernetes.io/service-name".into(), format!("s{number}"));
+        slice.endpoints = (0..10)
+            .map(|index| {
+                let mut endpoint = endpoint.clone();
+                endpoint.addresses =
+                    vec![std::net::Ipv4Addr::from(0x0a00_0000 + number * 10 + index).to_string()];
+                endpoint
+            })
+            .collect();
+        large.services.push(Arc::new(service));
+        large.endpoint_slices.push(Arc::new(slice));
+    }
+    let (first, problems) = build(&large, &context(), None);
+    assert_eq!((first.service_ports.len(), problems.len()), (10_000, 0));
+    let start = std::time::Instant::now();
+    let (second, _) = build(&large, &context(), Some(&first));
+    println!("rebuilt in {:?}", start.elapsed());
+    assert!(second.service_ports.values().all(|port| port.endpoints.len() == 10));
+}

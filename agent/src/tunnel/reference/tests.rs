@@ -1,1 +1,0 @@
-//! The tunnel over loopback TCP and real TLS.

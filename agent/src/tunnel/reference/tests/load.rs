@@ -1,0 +1,106 @@
+//! Many bytes, many streams, readers that stop.
+
+use super::*;
+use crate::tunnel::Tunnel;
+
+#[test]
+fn small_messages_of_many_streams_share_a_write() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut opened = Vec::new();
+        for _ in 0..100 {
+            opened.push(world.open("echo").await.unwrap());
+        }
+        assert_eq!(world.dials.get(), 1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let counters = world.last.borrow().as_ref().unwrap().counters();
+        let before = counters.writes.get();
+        let rounds = opened.iter_mut().map(|stream| async {
+            write(&mut stream.send, Bytes::from(vec![7; 1000])).await.unwrap();
+            let back = read(&mut stream.receive).await.unwrap().unwrap();
+            let writes = counters.writes.get();
+            stream.receive.release(back.len());
+            (back.len(), writes)
+        });
+        let done = futures_util::future::join_all(rounds).await;
+        assert!(done.iter().all(|(length, _)| *length == 1000));
+        // Each stream noted the count before it answered; window updates come later.
+        let writes = done.iter().map(|(_, writes)| writes).max().unwrap() - before;
+        assert!((1..=2).contains(&writes), "{writes} writes");
+    });
+}
+
+#[test]
+fn many_megabytes_arrive_whole() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut data = vec![0; 64 << 20];
+        fastrand::Rng::with_seed(3).fill(&mut data);
+        let data = Bytes::from(data);
+        let Opened { mut send, mut receive, .. } = world.open("echo").await.unwrap();
+        let upload = async {
+            for start in (0..data.len()).step_by(200_000) {
+                write(&mut send, data.slice(start..data.len().min(start + 200_000))).await.unwrap();
+            }
+            send.finish().unwrap();
+        };
+        let (back, ()) = tokio::join!(read_all(&mut receive), upload);
+        assert_eq!(hash(&back.unwrap()), hash(&data));
+    });
+}
+
+#[test]
+fn a_stuck_reader_stops_its_writer_and_nobody_else() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut stuck = world.open("stuck").await.unwrap();
+        let mut taken = 0;
+        let fill = async {
+            loop {
+                let room = poll_fn(|context| stuck.send.poll_capacity(context, 64 << 10)).await.unwrap();
+                stuck.send.send(Bytes::from(vec![1; room])).unwrap();
+                taken += room;
+            }
+        };
+        assert!(timeout(Duration::from_millis(500), fill).await.is_err());
+        let window = world.settings.stream_window as usize;
+        assert!((window..=window + world.settings.send_queue).contains(&taken), "{taken}");
+        let mut other = world.open("echo").await.unwrap();
+        write(&mut other.send, Bytes::from_static(b"hello")).await.unwrap();
+        assert_eq!(read(&mut other.receive).await, Some(Ok(Bytes::from_static(b"hello"))));
+        assert_eq!(world.dials.get(), 1);
+    });
+}
+
+#[test]
+fn a_reader_that_stops_amid_tiny_messages_keeps_its_tunnel() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut stuck = world.open("stuck").await.unwrap();
+        for _ in 0..60_000 {
+            write(&mut stuck.send, Bytes::from_static(&[1; 20])).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert!(world.open("echo").await.is_ok());
+        assert_eq!(world.dials.get(), 1);
+    });
+}
+
+#[test]
+fn a_thousand_short_streams_leave_nothing() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        for _ in 0..20 {
+            let short = (0..50).map(|_| async {
+                let mut opened = world.open("echo").await.unwrap();
+                write(&mut opened.send, Bytes::from_static(b"x")).await.unwrap();
+                opened.send.finish().unwrap();
+                assert_eq!(read_all(&mut opened.receive).await.unwrap(), b"x");
+            });
+            futures_util::future::join_all(short).await;
+        }
+        assert_eq!((world.dials.get(), world.pool.size()), (1, (1, 0)));
+        let poll = Poll::Ready(world.last.borrow().as_ref().unwrap().has_room());
+        assert_eq!(poll, Poll::Ready(true));
+    });
+}
