@@ -2,8 +2,8 @@
 
 use crate::{Doing, Fault};
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use std::{
     fs,
@@ -42,7 +42,7 @@ impl Signer {
     /// # Errors
     /// No key can be made.
     pub fn stranger() -> Result<Self, Fault> {
-        let mut parameters = parameters(&[], Validity::Now)?;
+        let mut parameters = parameters("stranger", &[], Validity::Now)?;
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().map_err(|error| Fault::new(error.to_string()))?;
@@ -83,7 +83,7 @@ impl Signer {
     /// The files cannot be written.
     pub fn issue(&self, uris: &[&str], validity: Validity, stem: &Path) -> Result<Files, Fault> {
         let unexpected = |error: rcgen::Error| Fault::new(error.to_string());
-        let mut parameters = parameters(uris, validity)?;
+        let mut parameters = parameters("leaf", uris, validity)?;
         parameters.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -96,8 +96,11 @@ impl Signer {
     }
 }
 
-fn parameters(uris: &[&str], validity: Validity) -> Result<CertificateParams, Fault> {
+fn parameters(name: &str, uris: &[&str], validity: Validity) -> Result<CertificateParams, Fault> {
     let mut parameters = CertificateParams::default();
+    // A leaf that is named like its root would read as self-signed.
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, name);
     let (now, hour) = (OffsetDateTime::now_utc(), Duration::hours(1));
     (parameters.not_before, parameters.not_after) = match validity {
         Validity::Now => (now - hour, now + hour * 24),

@@ -13,6 +13,7 @@ use crate::{
     namespace::Namespace,
     sweep,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fmt::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
@@ -41,6 +42,7 @@ impl World {
     pub fn create() -> Result<Self, Fault> {
         sweep::sweep();
         mount_bpffs()?;
+        descriptor_limit();
         let prefix = format!("ph{}x{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(&prefix);
         std::fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
@@ -114,6 +116,17 @@ impl Drop for World {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// Descriptors that a program of a world may have open: ten thousand connections need some tens of thousands. Raises the limit,
+/// which programs inherit, as far as this machine lets root do it.
+pub fn descriptor_limit() -> u64 {
+    const WANTED: u64 = 1 << 17;
+    let raised = Rlimit { current: Some(WANTED), maximum: Some(WANTED) };
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let allowed = Rlimit { current: maximum, maximum };
+    let _ = setrlimit(Resource::Nofile, raised).or_else(|_| setrlimit(Resource::Nofile, allowed));
+    getrlimit(Resource::Nofile).current.unwrap_or(WANTED)
 }
 
 /// Mounts bpffs where programs are pinned, on machines where nobody has.

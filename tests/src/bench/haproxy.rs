@@ -4,6 +4,7 @@ use super::subject::PORT;
 use crate::{
     Doing, Fault, Running, Site, World,
     certificates::{Signer, Validity},
+    world,
 };
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -34,10 +35,11 @@ pub fn pair(world: &World, client: &Site, server: &Site) -> Result<(Vec<Running>
 
 fn start(site: &Site, listen: &str, port: u16) -> Result<Running, Fault> {
     let suites = "TLS_AES_128_GCM_SHA256";
+    let connections = world::descriptor_limit().min(65_536).saturating_sub(100) / 2;
     let text = format!(
-        "global\n nbthread 1\n maxconn 30000\n ssl-default-bind-options ssl-min-ver TLSv1.3\n \
+        "global\n nbthread 1\n maxconn {connections}\n ssl-default-bind-options ssl-min-ver TLSv1.3\n \
          ssl-default-server-options ssl-min-ver TLSv1.3\n ssl-default-bind-ciphersuites {suites}\n \
-         ssl-default-server-ciphersuites {suites}\ndefaults\n mode tcp\n maxconn 30000\n timeout connect 10s\n \
+         ssl-default-server-ciphersuites {suites}\ndefaults\n mode tcp\n maxconn {connections}\n timeout connect 10s\n \
          timeout client 1h\n timeout server 1h\nlisten all\n {listen}\n"
     );
     let file = site.folder().join(format!("haproxy-{}.cfg", site.name));

@@ -5,6 +5,7 @@ use clap::{Parser, ValueEnum};
 use posthaste_tests::{
     Doing, Fault,
     bench::{self, Plan, case::Case, report, subject::Kind, usage},
+    world,
 };
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -48,8 +49,11 @@ fn run(arguments: &Arguments) -> Result<(), Fault> {
         subjects: all_unless(&arguments.subjects),
         runs: arguments.runs.max(1),
         seconds: arguments.seconds.max(1),
-        idle_connections: arguments.idle_connections.max(1),
+        idle_connections: arguments.idle_connections.clamp(1, most_connections()),
     };
+    if plan.idle_connections < arguments.idle_connections {
+        eprintln!("{} idle connections: more files may not be open on this machine", plan.idle_connections);
+    }
     let busy = usage::machine_busy()?;
     if busy > 0.1 {
         eprintln!("the machine is {:.0} % busy with other work: do not trust these numbers", busy * 100.0);
@@ -66,6 +70,11 @@ fn run(arguments: &Arguments) -> Result<(), Fault> {
         fs::write(file, text).doing(format!("write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// A proxy of two sockets per connection must be able to hold them all.
+fn most_connections() -> u32 {
+    u32::try_from(world::descriptor_limit().saturating_sub(200) / 2).unwrap_or(u32::MAX)
 }
 
 fn all_unless<T: ValueEnum + Copy>(chosen: &[T]) -> Vec<T> {

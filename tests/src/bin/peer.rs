@@ -15,7 +15,6 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> io::Result<()> {
-    raise_descriptor_limit();
     let text = |at: usize| arguments.get(at).map_or("", String::as_str);
     let wrong = |error: &dyn std::fmt::Display| io::Error::other(format!("`{}`: {error}", text(2)));
     match text(0) {
@@ -26,12 +25,4 @@ fn run(arguments: &[String]) -> io::Result<()> {
         }
         _ => Err(io::Error::other("usage: posthaste-peer serve BEHAVIOUR PORT | call BEHAVIOUR ADDRESS ..")),
     }
-}
-
-/// Ten thousand connections need as many descriptors.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: maximum, maximum };
-    let _ = setrlimit(Resource::Nofile, wanted);
 }
