@@ -13,7 +13,10 @@ use time::{Duration, OffsetDateTime};
 
 /// Who signs.
 #[derive(Debug)]
-pub struct Signer(Issuer<'static, KeyPair>);
+pub struct Signer {
+    issuer: Issuer<'static, KeyPair>,
+    root: String,
+}
 
 /// Files of one certificate.
 #[derive(Debug, Clone)]
@@ -43,7 +46,14 @@ impl Signer {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().map_err(|error| Fault::new(error.to_string()))?;
-        Ok(Self(Issuer::new(parameters, key)))
+        let root = parameters.self_signed(&key).map_err(|error| Fault::new(error.to_string()))?.pem();
+        Ok(Self { issuer: Issuer::new(parameters, key), root })
+    }
+
+    /// Its certificate, PEM.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        &self.root
     }
 
     /// The CA of a world, from its state folder (`root.pem` and the key beside it): to make what it would never issue.
@@ -60,7 +70,7 @@ impl Signer {
             }
             let key = KeyPair::from_pem(&text).map_err(|error| Fault::new(error.to_string()))?;
             match Issuer::from_ca_cert_pem(&certificate, key) {
-                Ok(issuer) => return Ok(Self(issuer)),
+                Ok(issuer) => return Ok(Self { issuer, root: certificate }),
                 Err(error) => tried = error.to_string(),
             }
         }
@@ -78,7 +88,7 @@ impl Signer {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().map_err(unexpected)?;
-        let certificate = parameters.signed_by(&key, &self.0).map_err(unexpected)?;
+        let certificate = parameters.signed_by(&key, &self.issuer).map_err(unexpected)?;
         let files = Files { certificate: stem.with_extension("crt"), key: stem.with_extension("key") };
         fs::write(&files.certificate, certificate.pem()).doing("write a certificate")?;
         fs::write(&files.key, key.serialize_pem()).doing("write a key")?;

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod bench;
 pub mod certificates;
 pub mod cgroup;
 pub mod fault;

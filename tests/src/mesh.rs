@@ -244,10 +244,11 @@ pub fn endpoint(pod: &Pod) -> EndpointSpec {
 }
 
 fn shows(answer: &Value, pod: &PodSpec, local: bool) -> bool {
-    let rows = answer.as_array().or_else(|| answer.get("workloads").and_then(Value::as_array));
     let named = |row: &&Value| {
-        row["name"] == pod.name.as_str()
-            && pod.addresses.iter().all(|ip| row.to_string().contains(&ip.to_string()))
+        row["pod"] == pod.name.as_str()
+            && row["namespace"] == pod.namespace.as_str()
+            && row["addresses"] == json!(pod.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
-    rows.into_iter().flatten().any(|row| named(&row) && (!local || row["captured"] == true))
+    let captured = |row: &Value| row["captured_here"] == true;
+    answer.as_array().into_iter().flatten().filter(named).any(|row| !local || captured(row))
 }

@@ -1,15 +1,20 @@
 //! A site: anything that has a network namespace on the bridge, be it node, pod or outsider, and programs in it.
 
-use crate::{Doing, Fault, Finished, Running, cgroup::Cgroup, namespace::Namespace};
+use crate::{
+    Doing, Fault, Finished, Running,
+    cgroup::Cgroup,
+    namespace::Namespace,
+    wait::{eventually, holds},
+};
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::process::CommandExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -72,6 +77,12 @@ impl Site {
         &self.namespace
     }
 
+    /// Scratch folder of its world.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.output
+    }
+
     /// Its cgroup.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
@@ -116,6 +127,25 @@ impl Site {
     pub fn launch(&self, command: Command) -> Result<Running, Fault> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         Running::start(command, &self.output.join(format!("{}-{number}", self.name)))
+    }
+
+    /// Waits until something listens on a TCP port here, of either family.
+    ///
+    /// # Errors
+    /// Nothing does in time.
+    pub fn wait_listening(&self, port: u16) -> Result<(), Fault> {
+        let listens = |table: &str| {
+            let tables =
+                ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")));
+            tables.into_iter().flatten().any(|text| text.lines().any(|line| line.contains(table)))
+        };
+        // A row of the table reads `local:PORT 0000:0000 0A`, where 0A is LISTEN.
+        let rows =
+            [format!(":{port:04X} 00000000:0000 0A"), format!(":{port:04X} {}:0000 0A", "0".repeat(32))];
+        eventually(&format!("port {port} of {}", self.name), || {
+            let found = self.namespace.inside(|| rows.iter().any(|row| listens(row)));
+            holds(matches!(found, Ok(true)), "nobody listens")
+        })
     }
 
     /// Runs a program here to its end, at most 60 s.

@@ -1,6 +1,5 @@
 //! The harness itself: sites reach one another, programs run where they should, the sniffer sees what passes, and nothing
 //! stays behind. No agent is needed.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use posthaste_tests::{World, cgroup, namespace, peer, site::FAMILIES, sniffer::Sniffer, sweep};
 use std::path::Path;

@@ -1,0 +1,53 @@
+//! A pair of HAProxy (Debian) in TCP mode with mutual TLS 1.3 between them, one thread each.
+
+use super::subject::PORT;
+use crate::{
+    Doing, Fault, Running, Site, World,
+    certificates::{Signer, Validity},
+};
+use std::{fs, net::SocketAddr, path::Path};
+
+const NEAR_PORT: u16 = 16001;
+const FAR_PORT: u16 = 16008;
+
+/// Starts both; the client calls the address that is returned.
+///
+/// # Errors
+/// HAProxy is missing or does not like its configuration.
+pub fn pair(world: &World, client: &Site, server: &Site) -> Result<(Vec<Running>, SocketAddr), Fault> {
+    let signer = Signer::stranger()?;
+    let root = world.folder().join("root.pem");
+    fs::write(&root, signer.root()).doing("write the root")?;
+    let tls = |name: &str| -> Result<String, Fault> {
+        let files =
+            signer.issue(&[&format!("spiffe://bench/{name}")], Validity::Now, &world.folder().join(name))?;
+        let read = |path: &Path| fs::read_to_string(path).doing("read a certificate");
+        let whole = world.folder().join(format!("{name}.pem"));
+        fs::write(&whole, read(&files.certificate)? + &read(&files.key)?).doing("write a certificate")?;
+        Ok(format!("ssl crt {} ca-file {} verify required", whole.display(), root.display()))
+    };
+    let near = format!("bind 127.0.0.1:{NEAR_PORT}\n server far {}:{FAR_PORT} {}", server.v4, tls("near")?);
+    let far = format!("bind {}:{FAR_PORT} {}\n server application 127.0.0.1:{PORT}", server.v4, tls("far")?);
+    let running = vec![start(client, &near, NEAR_PORT)?, start(server, &far, FAR_PORT)?];
+    Ok((running, SocketAddr::from(([127, 0, 0, 1], NEAR_PORT))))
+}
+
+fn start(site: &Site, listen: &str, port: u16) -> Result<Running, Fault> {
+    let suites = "TLS_AES_128_GCM_SHA256";
+    let text = format!(
+        "global\n nbthread 1\n maxconn 30000\n ssl-default-bind-options ssl-min-ver TLSv1.3\n \
+         ssl-default-server-options ssl-min-ver TLSv1.3\n ssl-default-bind-ciphersuites {suites}\n \
+         ssl-default-server-ciphersuites {suites}\ndefaults\n mode tcp\n maxconn 30000\n timeout connect 10s\n \
+         timeout client 1h\n timeout server 1h\nlisten all\n {listen}\n"
+    );
+    let file = site.folder().join(format!("haproxy-{}.cfg", site.name));
+    fs::write(&file, text).doing("write haproxy's configuration")?;
+    let file = file.display().to_string();
+    let mut running = site.start(&["/usr/sbin/haproxy", "-db", "-f", &file])?;
+    site.wait_listening(port).map_err(|fault| Fault::new(format!("{fault}: {}", running.stderr())))?;
+    if running.alive() {
+        Ok(running)
+    } else {
+        Err(Fault::new(format!("haproxy ended: {}", running.stderr())))
+    }
+}

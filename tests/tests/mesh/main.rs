@@ -1,0 +1,19 @@
+//! The mesh ring: real agents, real eBPF, real programs, two nodes on one machine. It needs root and the Debian packages
+//! iproute2, curl, python3, redis-server, redis-tools, iperf3, python3-aiosmtpd and openssl. Every test has a world of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod balance;
+mod bytes;
+mod capture;
+mod crash;
+mod endings;
+mod leaks;
+mod manifests;
+mod outage;
+mod pods;
+mod programs;
+mod record;
+mod refuse;
+mod scene;
+mod wire;
+mod world;

@@ -1,0 +1,112 @@
+//! Pods that come, go, and come back; enrolment that is given and taken.
+
+use crate::scene::{Scene, failed, logs};
+use posthaste_tests::{
+    Family, Mesh, Sniffer, eventually, mesh::NAMESPACE, objects, peer, site::FAMILIES, wait::holds,
+};
+
+#[test]
+fn a_pod_comes_back_with_its_address_and_another_namespace() {
+    let mut mesh = Mesh::start_strict().unwrap();
+    let client = mesh.pod("a", "client").unwrap();
+    let sniffer = Sniffer::start(mesh.world.bridge(), &["same address"]).unwrap();
+    for round in 0..3 {
+        let server = mesh.pod_at("b", "server", 77, |spec| spec.name = format!("server-{round}")).unwrap();
+        mesh.settle(&server).unwrap();
+        let echo = peer::serve(&server, "echo", 8080).unwrap();
+        for family in FAMILIES {
+            // The first call may meet the tunnel of the pod that was there before; it must not wait for long.
+            eventually("the call to work", || {
+                let answer =
+                    peer::call(&client, "exchange", server.at(family, 8080), &["same address"]).unwrap();
+                holds(answer["answer"] == "same address", format!("round {round}: {answer}\n{}", logs(&mesh)))
+            })
+            .unwrap();
+        }
+        mesh.remove(&server).unwrap();
+        drop((echo, server));
+    }
+    assert_eq!(sniffer.hits(), 0);
+}
+
+#[test]
+fn the_callers_pod_comes_back_too() {
+    let mut mesh = Mesh::start_strict().unwrap();
+    let server = mesh.pod("b", "server").unwrap();
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    for round in 0..3 {
+        let client = mesh.pod_at("a", "client", 78, |_| {}).unwrap();
+        mesh.settle(&client).unwrap();
+        let answer = eventually("the call to work", || {
+            let answer = peer::call(&client, "exchange", server.at(Family::V4, 8080), &["again"]).unwrap();
+            holds(answer["answer"] == "again", format!("round {round}: {answer}\n{}", logs(&mesh)))
+        });
+        answer.unwrap();
+        mesh.remove(&client).unwrap();
+    }
+}
+
+/// The annotation of a pod that is there names another namespace, in one write.
+#[test]
+fn a_pod_is_replaced_in_one_step() {
+    let mut mesh = Mesh::start_strict().unwrap();
+    let client = mesh.pod("a", "client").unwrap();
+    let first = mesh.pod_at("b", "server", 77, |_| {}).unwrap();
+    mesh.settle(&first).unwrap();
+    let echo = peer::serve(&first, "echo", 8080).unwrap();
+    let to = first.at(Family::V4, 8080);
+    assert_eq!(peer::call(&client, "exchange", to, &["x"]).unwrap()["answer"], "x", "{}", logs(&mesh));
+    drop((echo, first));
+    let site = mesh.world.site("server-again", 3, 77).unwrap();
+    let object = mesh.manifests.object("Pod", NAMESPACE, "server").unwrap();
+    object["metadata"]["annotations"]["posthaste.dev/netns"] =
+        site.namespace().path().display().to_string().into();
+    mesh.manifests.apply().unwrap();
+    let _echo = peer::serve(&site, "echo", 8080).unwrap();
+    eventually("the call to work", || {
+        let answer = peer::call(&client, "exchange", to, &["y"]).unwrap();
+        holds(answer["answer"] == "y", format!("{answer}\n{}", logs(&mesh)))
+    })
+    .unwrap();
+}
+
+#[test]
+fn pods_that_run_already_are_enrolled_by_the_label() {
+    let mut mesh = Mesh::start(&[]).unwrap();
+    mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
+    let client = mesh.pod_with("a", "client", |_| {}).unwrap();
+    let server = mesh.pod_with("b", "server", |_| {}).unwrap();
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    let sniffer = Sniffer::start(mesh.world.bridge(), &["labelled"]).unwrap();
+    let call = || peer::call(&client, "exchange", server.at(Family::V4, 8080), &["labelled"]).unwrap();
+    assert_eq!(call()["answer"], "labelled");
+    assert!(sniffer.hits() > 0);
+    mesh.manifests.put(objects::namespace(NAMESPACE, true, &[("mtls", "strict")]));
+    mesh.manifests.apply().unwrap();
+    mesh.settle(&client).unwrap();
+    mesh.settle(&server).unwrap();
+    let before = sniffer.hits();
+    assert_eq!(call()["answer"], "labelled", "{}", logs(&mesh));
+    assert_eq!(sniffer.hits(), before);
+    mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
+    mesh.manifests.apply().unwrap();
+    eventually("the pods to be let go", || {
+        let answer = call();
+        holds(answer["answer"] == "labelled" && sniffer.hits() > before, answer.to_string())
+    })
+    .unwrap();
+}
+
+/// Established connections end with their pod, and the records say so.
+#[test]
+fn a_pod_that_leaves_ends_its_connections() {
+    let mut scene = Scene::strict();
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    let keep = peer::start_call(&scene.client, "keep", scene.address(Family::V4), &["20"]).unwrap();
+    peer::wait_line(&keep, "the connection", |line| line["open"] == true).unwrap();
+    scene.mesh.manifests.remove("Pod", NAMESPACE, "server");
+    scene.mesh.manifests.apply().unwrap();
+    peer::wait_line(&keep, "its end", |line| line.get("end").is_some()).unwrap();
+    let answer = scene.exchange("gone");
+    assert!(failed(&answer), "{answer}");
+}

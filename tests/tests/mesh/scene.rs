@@ -1,0 +1,78 @@
+//! What most tests begin with: a client on node `a`, a server on node `b`, a service before it.
+
+use posthaste_tests::{Family, Mesh, Pod, ServiceSpec, peer};
+use serde_json::Value;
+use std::net::SocketAddr;
+
+pub(crate) struct Scene {
+    pub(crate) client: Pod,
+    pub(crate) server: Pod,
+    pub(crate) service: ServiceSpec,
+    // Last: pods end before the world.
+    pub(crate) mesh: Mesh,
+}
+
+impl Scene {
+    /// The service `server:80` leads to port 8080 of the server.
+    pub(crate) fn start(annotations: &[(&str, &str)]) -> Self {
+        let mut mesh = Mesh::start(annotations).unwrap();
+        let client = mesh.pod("a", "client").unwrap();
+        let server = mesh.pod("b", "server").unwrap();
+        let service = mesh.service("server", 8080, &[&server]).unwrap();
+        Self { client, server, service, mesh }
+    }
+
+    pub(crate) fn permissive() -> Self {
+        Self::start(&[])
+    }
+
+    pub(crate) fn strict() -> Self {
+        Self::start(&[("mtls", "strict")])
+    }
+
+    /// The service's address.
+    pub(crate) fn address(&self, family: Family) -> SocketAddr {
+        cluster_ip(&self.service, family)
+    }
+
+    /// One exchange with the service's echo.
+    pub(crate) fn exchange(&self, text: &str) -> Value {
+        peer::call(&self.client, "exchange", self.address(Family::V4), &[text]).unwrap()
+    }
+
+    /// One exchange that must work.
+    pub(crate) fn works(&self) {
+        let answer = self.exchange("does it work?");
+        assert_eq!(answer["answer"], "does it work?", "{answer}\n{}", self.logs());
+    }
+
+    /// What both agents said, for failures.
+    pub(crate) fn logs(&self) -> String {
+        logs(&self.mesh)
+    }
+}
+
+/// Port 80 of a service.
+pub(crate) fn cluster_ip(service: &ServiceSpec, family: Family) -> SocketAddr {
+    let fits = |ip: &&std::net::IpAddr| ip.is_ipv4() == (family == Family::V4);
+    SocketAddr::new(*service.cluster_ips.iter().find(fits).unwrap(), 80)
+}
+
+/// The last lines of both agents' logs.
+pub(crate) fn logs(mesh: &Mesh) -> String {
+    let tail = |text: String| {
+        text.lines().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+    };
+    format!("--- agent a\n{}\n--- agent b\n{}", tail(mesh.a.log()), tail(mesh.b.log()))
+}
+
+/// Whether an exchange failed, in whatever way, without any answer.
+pub(crate) fn failed(answer: &Value) -> bool {
+    answer.get("error").is_some() || answer["answer"] == ""
+}
+
+/// Whether a record (of the access log or the connection table) mentions all of these.
+pub(crate) fn mentions(record: &Value, words: &[&str]) -> bool {
+    let text = record.to_string();
+    words.iter().all(|word| text.contains(word))
+}
