@@ -449,6 +449,7 @@ fn a_full_map_is_told_and_counted() {
     let has = capture.status().pods;
     let counted = capture.counters().iter().map(|counts| counts.map_full).sum::<u64>();
     assert!(counted > 0, "pods {has}, flows {}", flows(&capture));
+    capture.drain_log();
     drop(waiting);
     drop(slow);
     no_flows_stay(&capture);
