@@ -23,7 +23,7 @@ pub struct Attempt {
     pub protocol: u32,
     /// The socket's mark.
     pub mark: u32,
-    /// The mark of the agent's own sockets.
+    /// The mark of the agent's own sockets; with the last bit the other way it is theirs too.
     pub agent_mark: u32,
     /// Interface the socket is bound to; 0 for none.
     pub device: u32,
@@ -57,7 +57,9 @@ pub fn decide(
         let udp = attempt.kind == DATAGRAM && attempt.protocol == UDP;
         return if udp { Verdict::PassCounted(Counter::UdpConnects) } else { Verdict::Pass };
     }
-    if attempt.mark == attempt.agent_mark {
+    // The agent owns two marks that differ in the last bit: one for what it dials, one for what it delivers, since the
+    // routing rule for delivery must not catch the dials.
+    if attempt.mark | 1 == attempt.agent_mark | 1 {
         return Verdict::Pass;
     }
     if attempt.destination.is_loopback() || attempt.destination.is_unspecified() {
@@ -120,6 +122,8 @@ mod tests {
             ("ping socket", CLOSED, attempt(2, 1, 0, 0, "10.0.0.1"), false, false, Pass),
             ("raw", CLOSED, attempt(3, 6, 0, 0, "10.0.0.1"), false, false, Pass),
             ("our own", CLOSED, attempt(1, 6, 0x7068, 0, "10.0.0.1"), false, true, Pass),
+            ("our own delivery", CLOSED, attempt(1, 6, 0x7069, 0, "10.0.0.1"), false, true, Pass),
+            ("another's mark", CLOSED, attempt(1, 6, 0x706a, 0, "10.0.0.1"), false, true, Capture),
             ("loopback", CLOSED, tcp("127.0.0.1"), false, false, Pass),
             ("loopback v6", CLOSED, tcp("::1"), false, false, Pass),
             ("loopback mapped", CLOSED, tcp("::ffff:127.8.0.1"), false, false, Pass),

@@ -19,6 +19,8 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 
+use aya_log_ebpf::warn;
+
 use crate::context::{load_v6, store_v6};
 use crate::maps::{AGENT_MARK, ORIGINAL, OUTBOUND_PORT, count, heartbeat_is_fresh, is_excluded, settings};
 
@@ -66,6 +68,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let alive = || heartbeat_is_fresh() && has_listener(ctx, &destination.address);
     let mut verdict = outbound::decide(settings, &attempt, excluded, alive);
     if verdict == Verdict::Capture && !keep_original(ctx, destination) {
+        warn!(ctx, "no memory for the destination of a connection of the network namespace {}", cookie);
         verdict = outbound::without_room(settings);
     }
     match verdict {

@@ -17,6 +17,8 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 
+use aya_log_ebpf::warn;
+
 use crate::context::load_v6;
 use crate::maps::{ACCEPTED, FLOWS, ORIGINAL, OUTBOUND_PORT, count, settings};
 
@@ -28,8 +30,8 @@ pub fn on_sock_ops(ctx: SockOpsContext) -> u32 {
     let ops = ctx.ops;
     let port = OUTBOUND_PORT.load();
     match read!(ops, op) {
-        BPF_SOCK_OPS_TCP_CONNECT_CB if remote_port(ops) == port => note_flow(ops),
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if read!(ops, local_port) == port => move_flow(ops),
+        BPF_SOCK_OPS_TCP_CONNECT_CB if remote_port(ops) == port => note_flow(&ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if read!(ops, local_port) == port => move_flow(&ctx),
         BPF_SOCK_OPS_STATE_CB if read!(ops, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE => {
             if remote_port(ops) == port {
                 let _moved = FLOWS.remove(local_end(ops, cookie(ops)));
@@ -42,12 +44,14 @@ pub fn on_sock_ops(ctx: SockOpsContext) -> u32 {
 
 /// The application's SYN is about to leave and its local end is known.
 #[inline(always)]
-fn note_flow(ops: *mut bpf_sock_ops) {
+fn note_flow(ctx: &SockOpsContext) {
+    let ops = ctx.ops;
     let Some(original) = stored(&ORIGINAL, ops) else { return };
     let cookie = cookie(ops);
     // SAFETY: the pointer is the socket's own storage.
     let destination = unsafe { *original };
     if FLOWS.insert(local_end(ops, cookie), destination, 0).is_err() {
+        warn!(ctx, "no room for a flow of the network namespace {}: raise max_flows", cookie);
         count(cookie, Counter::MapFull);
         return;
     }
@@ -58,7 +62,8 @@ fn note_flow(ops: *mut bpf_sock_ops) {
 
 /// The agent's side is established; the socket is locked, so `accept` cannot return it before this is done.
 #[inline(always)]
-fn move_flow(ops: *mut bpf_sock_ops) {
+fn move_flow(ctx: &SockOpsContext) {
+    let ops = ctx.ops;
     let cookie = cookie(ops);
     if settings(cookie).is_none() {
         return;
@@ -67,6 +72,7 @@ fn move_flow(ops: *mut bpf_sock_ops) {
     // SAFETY: a copy is taken at once, before the entry is removed.
     let Some(mut destination) = (unsafe { FLOWS.get(key) }).copied() else { return };
     if !store(&ACCEPTED, ops, &mut destination) {
+        warn!(ctx, "no memory for the destination of a connection of the network namespace {}", cookie);
         count(cookie, Counter::MapFull);
     }
     let _closed_meanwhile = FLOWS.remove(key);

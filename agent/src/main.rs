@@ -1,9 +1,6 @@
 //! The one binary: reads the flags and runs the command they name.
 
-use std::{
-    io::IsTerminal,
-    process::ExitCode,
-};
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 use posthaste::{
@@ -86,7 +83,8 @@ fn authority(arguments: CaArguments) -> Result<(), String> {
 
 /// Resolves at SIGTERM or SIGINT.
 async fn stopped() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };

@@ -29,7 +29,7 @@ impl Capture {
             pods: pods.values().map(|pod| (pod.cookie, pod_state(pod))).collect(),
             node_addresses: node_addresses.iter().map(|address| Address::from(*address).words).collect(),
         };
-        let mut problems = Vec::new();
+        let mut problems = shared_namespaces(wanted, &pods);
         let mut failed = BTreeSet::new();
         for op in plan::plan(&self.applied, &state) {
             // A pod is not switched on before everything it needs is there.
@@ -45,7 +45,11 @@ impl Capture {
             }
         }
         for (cookie, pod) in &pods {
-            self.listeners.insert(*cookie, Arc::clone(&pod.listeners));
+            let holds = self.applied.pods.get(cookie).map(|held| held.listeners);
+            // Where the kernel still holds the former ones, their addresses must not come to stand for others.
+            if holds == Some(pod_state(pod).listeners) {
+                self.listeners.insert(*cookie, Arc::clone(&pod.listeners));
+            }
         }
         self.listeners.retain(|cookie, _| self.applied.pods.contains_key(cookie));
         self.names.retain(|cookie, _| self.applied.pods.contains_key(cookie));
@@ -123,6 +127,23 @@ impl Capture {
         };
         Problem { origin: "kernel".to_owned(), object, field: String::new(), reason }
     }
+}
+
+/// Pods that name a network namespace which another one has: the kernel cannot tell them apart.
+fn shared_namespaces(wanted: &[WantedPod], pods: &BTreeMap<u64, &WantedPod>) -> Vec<Problem> {
+    let shadowed = wanted.iter().filter_map(|pod| {
+        let other = pods.get(&pod.cookie).filter(|other| other.uid != pod.uid)?;
+        Some(Problem {
+            origin: "kernel".to_owned(),
+            object: format!("Pod/{}", pod.uid),
+            field: "metadata.annotations[posthaste.dev/netns]".to_owned(),
+            reason: format!(
+                "has the network namespace of Pod/{} and is not captured by itself; give it its own",
+                other.uid
+            ),
+        })
+    });
+    shadowed.collect()
 }
 
 /// What a pod should look like in the kernel.

@@ -16,6 +16,7 @@ use super::{
     CaptureConfig, CaptureError, OriginalDestinations, PodCounts, PodListeners, counts,
     link::Updated,
     load,
+    log_lines::LogLines,
     maps::{self, Maps, Plain},
     mounts,
     plan::{PodState, State},
@@ -35,7 +36,14 @@ pub struct Capture {
     heartbeat: Heartbeat,
     destinations: OriginalDestinations,
     meanwhile: Vec<PodCounts>,
+    log_lines: LogLines,
 }
+
+/// It moves between threads of the control runtime.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Capture>();
+};
 
 /// Tells the kernel that the agent lives. Cheap to clone; for whichever thread notices first when the agent is stuck.
 #[derive(Clone)]
@@ -87,7 +95,7 @@ impl Capture {
     }
 
     fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
-        load::load_hooks(config)?;
+        let mut object = load::load_hooks(config)?;
         let mut maps = Maps::open(config)?;
         let applied = read_applied(config, &maps)?;
         let meanwhile = report(&mut maps)?;
@@ -102,6 +110,7 @@ impl Capture {
             heartbeat: Heartbeat { map: Arc::new(Mutex::new(heartbeat)) },
             destinations: OriginalDestinations::open(&config.bpffs_dir)?,
             meanwhile,
+            log_lines: LogLines::open(&mut object),
         })
     }
 
@@ -135,6 +144,11 @@ impl Capture {
         self.meanwhile.iter().map(named).collect()
     }
 
+    /// Writes what the programs have logged since to the agent's log, target `posthaste::kernel`. Call it now and then.
+    pub fn drain_log(&mut self) {
+        self.log_lines.drain();
+    }
+
     fn name(&self, cookie: u64) -> Option<String> {
         self.names.get(&cookie).map(|name| name.to_string())
     }
@@ -156,7 +170,12 @@ impl Capture {
 fn remove_everything(folder: &Path) -> Result<(), CaptureError> {
     let hooks = load::HOOKS.iter().rev().map(|program| load::hook_pin(folder, program));
     let pods = pod_cookies(folder).into_iter().map(|cookie| load::pod_pin(folder, cookie));
-    let first = hooks.chain(pods).fold(Ok(()), |first, pin| first.and(load::remove_link(&pin)));
+    let mut first = Ok(());
+    for pin in hooks.chain(pods) {
+        // Told later, so that one stubborn pin does not keep the others.
+        let removed = load::remove_link(&pin);
+        first = first.and(removed);
+    }
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             first.and(Err(CaptureError::file("remove the folder", folder)(error)))

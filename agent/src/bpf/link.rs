@@ -13,6 +13,8 @@ use std::{
 
 /// `BPF_OBJ_GET` of `enum bpf_cmd`.
 const OBJECT_OPEN: libc::c_int = 7;
+/// `BPF_LINK_CREATE`.
+const LINK_CREATE: libc::c_int = 28;
 /// `BPF_LINK_UPDATE`.
 const LINK_UPDATE: libc::c_int = 29;
 /// `BPF_LINK_DETACH`.
@@ -68,6 +70,13 @@ pub(super) fn update(pin: &Path, program: BorrowedFd<'_>) -> io::Result<Updated>
         Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(Updated::TargetGone),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the kernel knows links at all: asked to make one of no program, it answers that the descriptor is bad where it
+/// does, and that the command is invalid where it does not.
+pub(super) fn are_supported() -> bool {
+    let nothing = UpdateAttributes { link_fd: u32::MAX, new_prog_fd: u32::MAX, flags: 0, old_prog_fd: 0 };
+    bpf(LINK_CREATE, &nothing).is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
 }
 
 /// Opens the pinned link and empties the hook, at once. A target that is gone has no hook any more.

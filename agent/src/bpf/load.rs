@@ -48,8 +48,9 @@ pub(super) fn pod_pin(folder: &Path, cookie: u64) -> PathBuf {
     pod_folder(folder, cookie).join("sk_lookup")
 }
 
-/// Makes the folders, checks what is pinned, and puts the programs into the hooks of the cgroup.
-pub(super) fn load_hooks(config: &CaptureConfig) -> Result<(), CaptureError> {
+/// Makes the folders, checks what is pinned, and puts the programs into the hooks of the cgroup. The object it returns is
+/// not needed for them to stay there.
+pub(super) fn load_hooks(config: &CaptureConfig) -> Result<Ebpf, CaptureError> {
     for name in ["maps", "hooks", "pods"] {
         let folder = config.bpffs_dir.join(name);
         fs::create_dir_all(&folder).map_err(CaptureError::file("make the folder", &folder))?;
@@ -63,7 +64,7 @@ pub(super) fn load_hooks(config: &CaptureConfig) -> Result<(), CaptureError> {
         load(loaded).map_err(|source| CaptureError::Program { program, source: Box::new(source) })?;
         place(&pin, loaded, |loaded| attach(loaded, cgroup.as_fd()))?;
     }
-    Ok(())
+    Ok(object)
 }
 
 /// Loads an instance of the inbound program for one pod and puts it into the pinned link. The kernel keeps it.

@@ -35,6 +35,10 @@ pub(super) const POD_COUNTERS: &str = "POD_COUNTERS";
 pub(super) const HEARTBEAT: &str = "HEARTBEAT";
 pub(super) const ORIGINAL: &str = "ORIGINAL";
 pub(super) const ACCEPTED: &str = "ACCEPTED";
+/// The ring of the programs' log, as aya-log calls it.
+pub(super) const LOG: &str = "AYA_LOGS";
+/// Its size in bytes.
+const LOG_BYTES: u32 = 1 << 17;
 /// Counters as an agent last reported them; the programs do not know it.
 pub(super) const REPORTED: &str = "REPORTED";
 
@@ -51,7 +55,7 @@ fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
 }
 
 /// All maps of the programs, with the sizes of the configuration.
-pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 9] {
+pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 10] {
     [
         shape::<u64, PodSettings>(PODS, config.max_pods),
         shape::<ExcludedPort, u8>(EXCLUDED, config.max_excluded_ports),
@@ -62,6 +66,7 @@ pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 9] {
         shape::<u32, u64>(HEARTBEAT, 1),
         shape::<i32, Destination>(ORIGINAL, 0),
         shape::<i32, Destination>(ACCEPTED, 0),
+        shape::<(), ()>(LOG, LOG_BYTES),
     ]
 }
 

@@ -8,6 +8,7 @@ mod counts;
 mod error;
 mod link;
 mod load;
+mod log_lines;
 mod maps;
 mod mounts;
 mod plan;

@@ -9,7 +9,7 @@ use aya::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::{CaptureConfig, load, mounts};
+use super::{CaptureConfig, link, load, mounts};
 
 /// One thing that capture needs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -30,7 +30,7 @@ pub fn probe() -> Vec<Requirement> {
     requirements.extend(programs());
     requirements.extend(helpers());
     requirements.extend(maps());
-    requirements.extend([memory(), cookie(), transparent(), object()]);
+    requirements.extend([links(), memory(), cookie(), transparent(), object()]);
     requirements
 }
 
@@ -127,6 +127,12 @@ fn maps() -> impl Iterator<Item = Requirement> {
     [("socket storage map", MapType::SkStorage), ("socket hash map", MapType::SockHash)]
         .into_iter()
         .map(|(name, kind)| requirement(name, supported(is_map_supported(kind)), "use a kernel from 5.15 on"))
+}
+
+fn links() -> Requirement {
+    let result = if link::are_supported() { Ok("supported") } else { Err("not supported") };
+    let advice = "use a kernel from 5.15 on; links keep the pods' hooks in place while agents come and go";
+    requirement("links that outlive the agent", result.map(str::to_owned).map_err(str::to_owned), advice)
 }
 
 /// A map of 8 MiB: kernels before 5.11 charge maps to RLIMIT_MEMLOCK.

@@ -11,7 +11,8 @@ pub struct CaptureConfig {
     pub cgroup_root: PathBuf,
     /// Folder on a BPF file system that this agent owns: made at the start, removed at a clean stop.
     pub bpffs_dir: PathBuf,
-    /// Mark of the agent's own sockets, which are never captured.
+    /// Mark of the agent's own sockets, which are never captured. The mark with its last bit turned is exempt too: the
+    /// routing rule that brings answers to delivered connections back must not catch what the agent dials.
     pub mark: u32,
     /// Enrolled pods at most.
     pub max_pods: u32,

@@ -177,7 +177,7 @@ impl Issuer {
         let jitter = fastrand::f64() * 2.0 - 1.0;
         let renew_at = renewal::renew_at(millis(identity.not_before), millis(identity.not_after), jitter)
             .max(self.clock.millis() + SHORTEST_RENEWAL);
-        tracing::info!(identity = %identity.id, serial = identity.serial, not_after = %identity.not_after, "certificate received");
+        tracing::info!(identity = %identity.id, serial = %identity.serial, not_after = %identity.not_after, "certificate received");
         slot.hold(identity);
         slot.note(|progress| {
             progress.issued += 1;

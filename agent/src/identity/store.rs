@@ -244,7 +244,7 @@ fn status(id: &SpiffeId, slot: &Slot) -> CertificateStatus {
     CertificateStatus {
         identity: id.to_string(),
         state,
-        serial: held.as_ref().map(|identity| identity.serial.clone()),
+        serial: held.as_ref().map(|identity| identity.serial.to_string()),
         not_before: held.as_ref().and_then(|identity| date(identity.not_before)),
         not_after: held.as_ref().and_then(|identity| date(identity.not_after)),
         renew_at: next.and_then(|at| date(time::OffsetDateTime::from_unix_timestamp(at).ok()?)),

@@ -43,7 +43,9 @@ pub enum ListenError {
     #[error(transparent)]
     Namespace(#[from] JobError),
     /// The port is taken, most likely by the application.
-    #[error("cannot listen on port {port} of the pod's loopback address: {source}; does the application use that port?")]
+    #[error(
+        "cannot listen on port {port} of the pod's loopback address: {source}; does the application use that port?"
+    )]
     Listen {
         /// Port.
         port: u16,

@@ -25,9 +25,10 @@ async fn read() -> Result<Vec<IpAddr>, rtnetlink::Error> {
     let serving = tokio::spawn(connection);
     let found: Result<Vec<_>, _> = handle.address().get().execute().try_collect().await;
     serving.abort();
-    let addresses = found?.into_iter().flat_map(|message| message.attributes).filter_map(|attribute| match attribute {
-        AddressAttribute::Address(address) => Some(address),
-        _ => None,
-    });
+    let addresses =
+        found?.into_iter().flat_map(|message| message.attributes).filter_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(address),
+            _ => None,
+        });
     Ok(addresses.filter(|address| !address.is_loopback()).collect())
 }

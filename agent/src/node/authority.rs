@@ -6,9 +6,7 @@ use crate::{
     ca::{Authority, AuthorityOptions, StateError},
     config::AgentArguments,
     identity::{
-        CertificateSource, IdentityStore, StoreOptions,
-        client::{CaClient, CaClientError, CaClientOptions},
-        source::Embedded,
+        CaClient, CaClientError, CaClientOptions, CertificateSource, Embedded, IdentityStore, StoreOptions,
     },
     tls::Clock,
 };
@@ -20,7 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// Flags that do not fit.
-    #[error("name a CA: --ca-address with --ca-root and --join-token-file, or --ca embedded on a single node")]
+    #[error(
+        "name a CA: --ca-address with --ca-root and --join-token-file, or --ca embedded on a single node"
+    )]
     NotNamed,
     /// The address.
     #[error(transparent)]

@@ -81,7 +81,7 @@ fn map(map: &crate::bpf::MapStatus) -> MapView {
 }
 
 fn count(snapshot: &Snapshot, counts: &PodCounts) -> CaptureCount {
-    let pod = counts.uid.as_ref().and_then(|uid| snapshot.local_pods.get(uid));
+    let pod = counts.uid.as_ref().and_then(|uid| snapshot.local_pods.get(uid.as_str()));
     let name = || counts.uid.as_ref().map_or_else(|| format!("netns {}", counts.cookie), ToString::to_string);
     CaptureCount {
         namespace: pod.map(|pod| pod.workload.namespace.to_string()).unwrap_or_default(),

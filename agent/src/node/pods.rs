@@ -161,7 +161,8 @@ impl Pods {
 
 /// A pod that is only unlabelled keeps its connections; one that left, or whose namespace is another now, does not.
 fn is_gone(snapshot: &Snapshot, enrolled: &Enrolled) -> bool {
-    let still = |address| snapshot.workloads.get(address).is_some_and(|found| found.uid == enrolled.pod.workload.uid);
+    let still =
+        |address| snapshot.workloads.get(address).is_some_and(|found| found.uid == enrolled.pod.workload.uid);
     !enrolled.namespace.is_current() || !enrolled.pod.workload.addresses.iter().any(still)
 }
 

@@ -81,11 +81,16 @@ pub fn access_log_target(text: &str) -> AccessLogTarget {
 ///
 /// # Errors
 /// An address or the socket is taken.
-pub async fn start(arguments: &AgentArguments, admin_socket: &Path, parts: &Parts<'_>) -> Result<(), ServerError> {
+pub async fn start(
+    arguments: &AgentArguments,
+    admin_socket: &Path,
+    parts: &Parts<'_>,
+) -> Result<(), ServerError> {
     let sources = Arc::new(sources(arguments, parts));
     let metrics = Arc::new(Metrics::new(&sources, &sources.series));
     let address = arguments.metrics_address;
-    let public = TcpListener::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?;
+    let public =
+        TcpListener::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?;
     let folder = admin_socket.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -101,8 +106,12 @@ pub async fn start(arguments: &AgentArguments, admin_socket: &Path, parts: &Part
 
 fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
     let Published { snapshot, problems, .. } = parts.published;
-    let mut sources =
-        Sources::new(arguments.node.clone(), Arc::clone(snapshot), Arc::clone(problems), parts.connections.clone());
+    let mut sources = Sources::new(
+        arguments.node.clone(),
+        Arc::clone(snapshot),
+        Arc::clone(problems),
+        parts.connections.clone(),
+    );
     let published = parts.published.clone();
     sources.not_ready = Arc::new(move || published.not_ready());
     let identities = parts.identities.clone();

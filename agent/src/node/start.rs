@@ -1,12 +1,6 @@
 //! Starts the parts of an agent in the order in which they need each other, runs them, and stops them in reverse.
 
-use std::{
-    collections::HashSet,
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -101,7 +95,8 @@ impl Agent {
         // Nothing in the kernel changes before everything that can refuse to start has started.
         let readings = FileSource::start(&arguments.manifests)?;
         let identities = authority::start(&arguments)?;
-        let access_log = AccessLog::start(&servers::access_log_target(&arguments.access_log), arguments.worker_count())?;
+        let access_log =
+            AccessLog::start(&servers::access_log_target(&arguments.access_log), arguments.worker_count())?;
         let took_over = arguments.bpffs.exists();
         let capture = Capture::start(&capture_config(&arguments)?)?;
         let published = Published::default();

@@ -10,7 +10,8 @@ use super::{
     row::{Ending, Progress, Row},
     views::{ConnectionView, PartyView},
 };
-use std::io::Write;
+use crate::snapshot::{SpiffeId, Workload};
+use std::{io::Write, net::SocketAddr};
 use time::OffsetDateTime;
 
 /// Whether a line tells of the beginning or of the end.
@@ -70,55 +71,68 @@ fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Endi
 }
 
 fn write_parties(out: &mut Vec<u8>, row: &Row, progress: &Progress) {
-    let (source, destination) = parties(row, progress);
-    for (name, party) in [("source", source), ("destination", destination)] {
+    let (source, destination) = sides(row, progress);
+    for (name, side) in [("source", source), ("destination", destination)] {
         put(out, format_args!(",\"{name}\":{{"));
-        let fields = [
-            ("workload", &party.workload),
-            ("pod", &party.pod),
-            ("namespace", &party.namespace),
-            ("principal", &party.principal),
-            ("address", &party.address),
-        ];
-        let mut first = true;
-        for (field, value) in fields {
+        let start = out.len();
+        for (field, value) in ["workload", "pod", "namespace", "principal"].into_iter().zip(side.names()) {
             let Some(value) = value else { continue };
-            if !std::mem::take(&mut first) {
-                out.push(b',');
-            }
+            comma(out, start);
             put(out, format_args!("\"{field}\":"));
             write_text(out, value);
+        }
+        if let Some(address) = side.address {
+            comma(out, start);
+            put(out, format_args!("\"address\":\"{address}\""));
         }
         out.push(b'}');
     }
 }
 
+fn comma(out: &mut Vec<u8>, start: usize) {
+    if out.len() > start {
+        out.push(b',');
+    }
+}
+
+/// One side of a connection.
+struct Side<'row> {
+    pod: Option<&'row Workload>,
+    proved: Option<&'row SpiffeId>,
+    address: Option<SocketAddr>,
+}
+
+impl<'row> Side<'row> {
+    /// Workload, pod, namespace and principal, as far as they are known.
+    fn names(&self) -> [Option<&'row str>; 4] {
+        let known = |text: &'row str| (!text.is_empty()).then_some(text);
+        let principal = self.proved.or(self.pod.map(|pod| &pod.identity)).map(SpiffeId::as_str);
+        let pod = self.pod;
+        [
+            pod.and_then(|pod| known(&pod.labels.workload)),
+            pod.and_then(|pod| known(&pod.name)),
+            pod.and_then(|pod| known(&pod.namespace)),
+            principal,
+        ]
+    }
+
+    fn view(&self) -> PartyView {
+        let [workload, pod, namespace, principal] = self.names().map(|name| name.map(str::to_owned));
+        PartyView { namespace, pod, workload, principal, address: self.address.map(|one| one.to_string()) }
+    }
+}
+
 /// Who calls and who is called.
-fn parties(row: &Row, progress: &Progress) -> (PartyView, PartyView) {
-    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let pod = PartyView {
-        namespace: known(&row.pod.namespace),
-        pod: known(&row.pod.name),
-        workload: known(&row.pod.labels.workload),
-        principal: Some(row.pod.identity.to_string()),
-        address: None,
-    };
-    let proved = progress.peer_identity.as_ref();
-    let peer = progress.peer.as_ref().map_or_else(PartyView::default, |peer| PartyView {
-        namespace: known(&peer.namespace),
-        pod: known(&peer.name),
-        workload: known(&peer.labels.workload),
-        principal: Some(peer.identity.to_string()),
-        address: None,
-    });
-    let peer = PartyView { principal: proved.map(ToString::to_string).or(peer.principal.clone()), ..peer };
+fn sides<'row>(row: &'row Row, progress: &'row Progress) -> (Side<'row>, Side<'row>) {
+    let pod = (Some(&*row.pod), None);
+    let peer = (progress.peer.as_deref(), progress.peer_identity.as_ref());
     let (source, destination) = match row.direction {
         Direction::Outbound => (pod, peer),
         Direction::Inbound => (peer, pod),
     };
     (
-        PartyView { address: Some(row.client.to_string()), ..source },
-        PartyView { address: progress.destination.map(|address| address.to_string()), ..destination },
+        Side { pod: source.0, proved: source.1, address: Some(row.client) },
+        Side { pod: destination.0, proved: destination.1, address: progress.destination },
     )
 }
 
@@ -135,7 +149,7 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
         (None, 0) => "connecting",
         (None, _) => "open",
     };
-    let (source, destination) = parties(row, &progress);
+    let (source, destination) = sides(row, &progress);
     let (sent_bytes, received_bytes) = row.bytes();
     let sockets = progress.socket_pair();
     let until = ending.map_or(now_ns, |ending| ending.closed_ns);
@@ -143,8 +157,8 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
         id: format!("{:016x}", row.id),
         direction: row.direction,
         state: state.to_owned(),
-        source,
-        destination,
+        source: source.view(),
+        destination: destination.view(),
         service: progress.service.as_ref().map(|service| service.hostname.to_string()),
         endpoint: progress.endpoint.map(|address| address.to_string()),
         security: progress.security,

@@ -47,6 +47,7 @@ mod tests;
 pub mod views;
 
 pub use access_log::{AccessLog, AccessLogTarget};
+pub use clock::monotonic_ns;
 pub use connection::{Attached, Connection};
 pub use connections::{ConnectionLimits, Connections, Opening};
 pub use metrics::Metrics;

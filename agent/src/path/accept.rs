@@ -63,7 +63,9 @@ fn start<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I
 /// Serves one tunnel: the TLS handshake under a deadline, then every stream on its own.
 async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: SocketAddr, own: IpAddr) {
     let snapshot = worker.snapshot();
-    let Some(here) = identify::local_pod(&snapshot, &pod).map(Arc::clone) else { return reset_on_drop(&near) };
+    let Some(here) = identify::local_pod(&snapshot, &pod).map(Arc::clone) else {
+        return reset_on_drop(&near);
+    };
     drop(snapshot);
     let limit = worker.shared.connect.handshake;
     let greeted = timeout(limit, greet(&worker, &here, near)).await;
@@ -74,7 +76,10 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
     let settings = &worker.shared.tunnels;
     let handler = {
         let (worker, pod) = (Rc::clone(&worker), Rc::clone(&pod));
-        move |request| start(&worker, &pod, Arrival::Tunnelled { request, client, own, peer: peer.clone() })
+        move |request| {
+            start(&worker, &pod, Arrival::Tunnelled { request, client, own, peer: peer.clone() });
+            std::future::ready(())
+        }
     };
     let ended = reference::serve(stream, settings, handler, worker.draining()).await;
     tracing::debug!(%client, ?ended, "tunnel ended");

@@ -55,7 +55,9 @@ impl<I: Incoming> Arrival<I> {
     /// The caller's address as it was seen.
     pub fn client(&self) -> SocketAddr {
         match self {
-            Self::Captured { client, .. } | Self::Plaintext { client, .. } | Self::Tunnelled { client, .. } => *client,
+            Self::Captured { client, .. }
+            | Self::Plaintext { client, .. }
+            | Self::Tunnelled { client, .. } => *client,
         }
     }
 

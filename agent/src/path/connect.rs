@@ -135,7 +135,11 @@ impl Journey<'_> {
     }
 
     /// One address, under the deadline of one attempt.
-    async fn to_endpoint(&self, address: SocketAddr, workload: Option<&Arc<Workload>>) -> Result<Far, CloseReason> {
+    async fn to_endpoint(
+        &self,
+        address: SocketAddr,
+        workload: Option<&Arc<Workload>>,
+    ) -> Result<Far, CloseReason> {
         self.record.attempt();
         let attempt = Instant::now() + self.worker.shared.connect.attempt;
         let until = attempt.min(self.deadline);
@@ -188,7 +192,9 @@ impl Journey<'_> {
         };
         let opened = self.worker.pool.open(&key, &self.request(address), || self.dial(&key, &identity)).await;
         match opened {
-            Ok(stream) => Ok(Far::Stream { send: stream.send, receive: stream.receive, socket: stream.socket }),
+            Ok(stream) => {
+                Ok(Far::Stream { send: stream.send, receive: stream.receive, socket: stream.socket })
+            }
             Err(error) => {
                 tracing::debug!(peer = %key.peer, expected = %key.expected, %error, "no tunnel");
                 Err(reason_of(&error))
@@ -222,7 +228,7 @@ impl Journey<'_> {
                 let stream = crate::tls::connect(&identity, &key.expected, key.peer.ip(), io).await?;
                 let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
                 worker.gauge.count_built(resumed);
-                Ok(stream)
+                Ok::<_, crate::tls::TlsError>(stream)
             };
             reference::connect(&worker.shared.tunnels, socket, secure).await
         }
@@ -245,14 +251,16 @@ impl Journey<'_> {
 fn is_endpoints_fault(reason: CloseReason) -> bool {
     matches!(
         reason,
-        CloseReason::ConnectFailed | CloseReason::TlsFailure | CloseReason::H2Handshake | CloseReason::Refused(503)
+        CloseReason::ConnectFailed
+            | CloseReason::TlsFailure
+            | CloseReason::H2Handshake
+            | CloseReason::Refused(503)
     )
 }
 
 fn reason_of(error: &OpenError) -> CloseReason {
     match error {
-        OpenError::Tls { identity: true, .. } => CloseReason::IdentityError,
-        OpenError::Tls { .. } => CloseReason::TlsFailure,
+        OpenError::Tls(_) => CloseReason::TlsFailure,
         OpenError::Handshake(_) | OpenError::HandshakeTimeout(_) => CloseReason::H2Handshake,
         OpenError::Refused(status) => CloseReason::Refused(*status),
         OpenError::Draining => CloseReason::Shutdown,

@@ -9,7 +9,10 @@ use crate::{
 
 /// The pod whose listener accepted; none when it left the snapshot a moment ago.
 #[must_use]
-pub fn local_pod<'snapshot>(snapshot: &'snapshot Snapshot, pod: &PodHere) -> Option<&'snapshot Arc<LocalPod>> {
+pub fn local_pod<'snapshot>(
+    snapshot: &'snapshot Snapshot,
+    pod: &PodHere,
+) -> Option<&'snapshot Arc<LocalPod>> {
     snapshot.local_pods.get(&pod.uid)
 }
 

@@ -25,7 +25,9 @@ use crate::{
 /// Carries one connection, from its arrival to its record.
 pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &PodHere, arrival: Arrival<I>) {
     let snapshot = worker.snapshot();
-    let Some(here) = identify::local_pod(&snapshot, pod) else { return arrival.refuse(CloseReason::UnknownPod) };
+    let Some(here) = identify::local_pod(&snapshot, pod) else {
+        return arrival.refuse(CloseReason::UnknownPod);
+    };
     let record = record::open(worker, here, &arrival, &snapshot);
     let reached = async {
         let destination = accept::destination(worker, &arrival)?;

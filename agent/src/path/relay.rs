@@ -20,11 +20,11 @@ use super::{
     flow::{Draw, FromSocket, FromTunnel, Pour, Reads, Side},
     record,
 };
+use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
 use crate::{
     observe::{CloseReason, Connection, NetworkSocket},
     tunnel::Incoming,
 };
-use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
 
 /// HTTP/2 error codes (RFC 9113, section 7) that end a stream in order.
 const NO_ERROR: u32 = 0;
@@ -64,7 +64,10 @@ pub async fn relay<I: Incoming>(
             let count = record::Bytes { record: connection, near_is_client: true };
             from_client(through_socket(&near, &far, &count).await)
         }
-        (Arrival::Captured { near, .. } | Arrival::Plaintext { near, .. }, Far::Stream { send, receive, socket }) => {
+        (
+            Arrival::Captured { near, .. } | Arrival::Plaintext { near, .. },
+            Far::Stream { send, receive, socket },
+        ) => {
             let network = socket.as_ref().map(|tunnel| NetworkSocket::Own(tunnel.as_fd()));
             let _attached = connection.sockets(Some(near.as_fd()), network);
             let count = record::Bytes { record: connection, near_is_client: true };
@@ -151,10 +154,8 @@ pub async fn through_tunnel<S: SendHalf, R: ReceiveHalf>(
 pub async fn through_socket(near: &TcpStream, far: &TcpStream, count: &impl Count) -> End {
     let from_near = FromSocket { reader: Reads::new(near), side: Side::Near };
     let from_far = FromSocket { reader: Reads::new(far), side: Side::Far };
-    let mut out =
-        Pour { writer: far, side: Side::Far, source: from_near, pending: Bytes::new() };
-    let mut back =
-        Pour { writer: near, side: Side::Near, source: from_far, pending: Bytes::new() };
+    let mut out = Pour { writer: far, side: Side::Far, source: from_near, pending: Bytes::new() };
+    let mut back = Pour { writer: near, side: Side::Near, source: from_far, pending: Bytes::new() };
     let mut done = Done::default();
     let end = poll_fn(|cx| {
         done.poll(

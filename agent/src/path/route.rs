@@ -77,9 +77,12 @@ fn stream(
 ) -> Result<SocketAddr, CloseReason> {
     let address = match authority {
         Authority::Address(address) => *address,
-        Authority::Host(host, port) => served(snapshot, host, *port, own).ok_or(CloseReason::BadRequest(400))?,
+        Authority::Host(host, port) => {
+            served(snapshot, host, *port, own).ok_or(CloseReason::BadRequest(400))?
+        }
     };
-    let ours = address.ip().to_canonical() == own.to_canonical() || here.workload.addresses.contains(&address.ip());
+    let ours =
+        address.ip().to_canonical() == own.to_canonical() || here.workload.addresses.contains(&address.ip());
     let reserved = [OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT].contains(&address.port());
     if ours && !reserved { Ok(address) } else { Err(CloseReason::BadRequest(400)) }
 }
@@ -94,5 +97,8 @@ fn served(snapshot: &Snapshot, host: &str, port: u16, own: IpAddr) -> Option<Soc
         .ok()?;
     let service = snapshot.services.get(place).filter(|service| *service.hostname == *host)?;
     let ports = service.ports.iter().filter(|candidate| candidate.port == port);
-    ports.flat_map(|found| &found.endpoints).map(|endpoint| endpoint.address).find(|address| address.ip() == own)
+    ports
+        .flat_map(|found| &found.endpoints)
+        .map(|endpoint| endpoint.address)
+        .find(|address| address.ip() == own)
 }

@@ -124,7 +124,7 @@ impl TlsIdentity {
         let server = server_config(&credentials, bundle, &clock, provider)?;
         Ok(Self {
             id: credentials.id.clone(),
-            serial: credentials.facts.serial.clone(),
+            serial: credentials.facts.serial.as_str().into(),
             not_before: credentials.facts.not_before,
             not_after: credentials.facts.not_after,
             client: Arc::new(client),

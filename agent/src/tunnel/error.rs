@@ -43,8 +43,9 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether the peer has certainly not handed the request to an application, so that the same request may be sent again,
-    /// there or elsewhere. A caller that sent bytes before the answer must still hold them.
+    /// Whether a caller of which no byte was sent yet may try again, at another endpoint or the same: no application took
+    /// the connection, or one at most saw it open and close. A caller that sent bytes before the answer must not retry after
+    /// `Tunnel`, because an application may have read them, and must otherwise still hold them.
     #[must_use]
     pub fn is_safe_to_retry(&self) -> bool {
         match self {
@@ -53,10 +54,11 @@ impl OpenError {
             | Self::Tls(_)
             | Self::Handshake(_)
             | Self::HandshakeTimeout(_)
-            | Self::NotProcessed => true,
+            | Self::NotProcessed
+            | Self::Tunnel(_) => true,
             // 503 says that no application was connected.
             Self::Refused(status) => *status == 503,
-            Self::Request(_) | Self::Reset(_) | Self::Tunnel(_) | Self::Draining => false,
+            Self::Request(_) | Self::Reset(_) | Self::Draining => false,
         }
     }
 

@@ -5,8 +5,8 @@
 //! one worker thread (`!Send`). The pool is generic over the implementation; TLS happens in the caller's dial.
 //!
 //! ```text
-//! authority, headers, request   what a CONNECT says (pure)
-//! error, liveness               why something failed; when to ping, to give up, to close (pure)
+//! authority, headers, request   what a CONNECT says
+//! error, liveness               why something failed; when to ping, to give up, to close
 //! settings                      limits and times, with the values the wire expects
 //! stream                        layers below and above TLS: read ahead, coalesce writes, buffers of the worker
 //! pool                          which tunnel carries a new connection

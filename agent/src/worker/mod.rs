@@ -103,7 +103,11 @@ impl Worker {
                 match within {
                     Some(within) => return within,
                     // The sender lives as long as the worker, and the worker as long as its tasks.
-                    None => if draining.changed().await.is_err() { std::future::pending::<()>().await },
+                    None => {
+                        if draining.changed().await.is_err() {
+                            std::future::pending::<()>().await
+                        }
+                    }
                 }
             }
         }

@@ -25,7 +25,13 @@ pub struct PodHere {
 
 impl PodHere {
     pub(super) fn new(uid: Arc<str>, namespace: Arc<Namespace>) -> Rc<Self> {
-        Rc::new(Self { uid, namespace, listeners: RefCell::default(), tasks: RefCell::default(), baggage: RefCell::default() })
+        Rc::new(Self {
+            uid,
+            namespace,
+            listeners: RefCell::default(),
+            tasks: RefCell::default(),
+            baggage: RefCell::default(),
+        })
     }
 
     /// Runs an accept loop until [`PodHere::close`].
@@ -74,7 +80,8 @@ impl PodHere {
     /// Ends everything that runs: the pod is gone, and a socket of ours would keep its namespace alive.
     pub(super) fn abort(&self) {
         self.close();
-        let handles: Vec<AbortHandle> = self.tasks.borrow().iter().map(|(_, handle)| handle.clone()).collect();
+        let handles: Vec<AbortHandle> =
+            self.tasks.borrow().iter().map(|(_, handle)| handle.clone()).collect();
         for handle in handles {
             handle.abort();
         }

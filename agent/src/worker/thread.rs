@@ -120,12 +120,7 @@ struct Pulse {
 
 type Pods = RefCell<HashMap<u64, Rc<PodHere>>>;
 
-async fn run(
-    index: usize,
-    shared: Shared,
-    mut inbox: mpsc::UnboundedReceiver<Command>,
-    pulse: Pulse,
-) {
+async fn run(index: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Command>, pulse: Pulse) {
     let worker = Rc::new(Worker::new(index, shared, Arc::clone(&pulse.tunnels)));
     let pods = Pods::default();
     let mut ticks = interval(PULSE);
@@ -140,7 +135,9 @@ async fn run(
             }
         };
         match command {
-            Some(Command::Enrol { uid, namespace, listeners }) => enrol(&worker, &pods, uid, namespace, listeners),
+            Some(Command::Enrol { uid, namespace, listeners }) => {
+                enrol(&worker, &pods, uid, namespace, listeners)
+            }
             Some(Command::Release { cookie, gone }) => release(&worker, &pods, cookie, gone),
             Some(Command::Stop { drain }) => return stop(&worker, &pods, drain).await,
             None => return,
@@ -148,7 +145,13 @@ async fn run(
     }
 }
 
-fn enrol(worker: &Rc<Worker>, pods: &Pods, uid: Arc<str>, namespace: Arc<Namespace>, listeners: WorkerListeners) {
+fn enrol(
+    worker: &Rc<Worker>,
+    pods: &Pods,
+    uid: Arc<str>,
+    namespace: Arc<Namespace>,
+    listeners: WorkerListeners,
+) {
     let cookie = namespace.cookie();
     let pod = PodHere::new(uid, namespace);
     for listener in listeners.outbound {

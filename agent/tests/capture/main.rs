@@ -225,10 +225,13 @@ fn inbound_delivery_probes_and_excluded_ports_pass() {
     let (server, excluded) =
         within(&world.pod, || (listen("10.77.0.1:7777", 9), listen("10.77.0.1:9191", 9)));
     let delivery = within(&world.pod, || {
+        world::allow_delivery(MARK + 1);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_mark(MARK).unwrap();
+        socket.set_mark(MARK + 1).unwrap();
+        socket.set_ip_transparent_v4(true).unwrap();
         socket.bind_device(Some(b"lo")).unwrap();
-        socket.connect(&address("10.77.0.1:7777").into()).unwrap();
+        socket.bind(&address("10.77.0.2:0").into()).unwrap();
+        socket.connect_timeout(&address("10.77.0.1:7777").into(), world::PATIENCE).unwrap();
         socket
     });
     assert_eq!(accept(&server).1, local(&delivery));
@@ -240,9 +243,11 @@ fn inbound_delivery_probes_and_excluded_ports_pass() {
             socket
         })
     };
-    assert_eq!(accept(&server).1, local(&probe()));
+    let first = probe();
+    assert_eq!(accept(&server).1, local(&first));
     capture.heartbeat().stop();
-    assert_eq!(accept(&server).1, local(&probe()), "probes pass without an agent too");
+    let second = probe();
+    assert_eq!(accept(&server).1, local(&second), "probes pass without an agent too");
     let client = within(&world.outside, || connect("10.77.0.1:9191").unwrap());
     assert_eq!(accept(&excluded).1, local(&client));
     assert!(is_idle(&inbound.v4));
@@ -444,6 +449,7 @@ fn a_full_map_is_told_and_counted() {
     let has = capture.status().pods;
     let counted = capture.counters().iter().map(|counts| counts.map_full).sum::<u64>();
     assert!(counted > 0, "pods {has}, flows {}", flows(&capture));
+    capture.drain_log();
     drop(waiting);
     drop(slow);
     no_flows_stay(&capture);
@@ -462,12 +468,28 @@ fn what_cannot_be_captured_follows_the_fail_mode() {
     });
     assert_eq!(bound.unwrap_err().kind(), ErrorKind::PermissionDenied);
     assert_eq!(world.counts(&capture).uncapturable, 1);
-    let multipath = within(&world.pod, || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(262)))?;
-        socket.connect_timeout(&address("10.77.0.2:8080").into(), world::PATIENCE)
-    });
-    assert!(multipath.is_err(), "MPTCP: {:?}", world.counts(&capture));
     assert!(is_idle(&server));
+    capture.detach().unwrap();
+}
+
+/// The hook sees the TCP subflow of an MPTCP socket, so the application is captured like any other; the agent's listener
+/// speaks TCP and the kernel falls back.
+#[test]
+fn multipath_tcp_is_captured_as_tcp() {
+    let world = World::new();
+    let (capture, outbound, _inbound) = captured(&world, FailMode::Closed);
+    let mut application = within(&world.pod, || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(262))).unwrap();
+        socket.connect_timeout(&address("10.77.0.2:8080").into(), world::PATIENCE).unwrap();
+        socket
+    });
+    let (mut agent, _) = accept(&outbound.v4);
+    assert_eq!(capture.original_destinations().read(agent.as_fd()), Some(address("10.77.0.2:8080")));
+    application.write_all(b"hi").unwrap();
+    agent.read_exact(&mut [0; 2]).unwrap();
+    println!("getpeername of an MPTCP socket: {}", peer(&application));
+    drop((application, agent));
+    no_flows_stay(&capture);
     capture.detach().unwrap();
 }
 

@@ -246,6 +246,13 @@ fn join(pod: &OwnedFd, outside: &OwnedFd) {
     });
 }
 
+/// What delivery with the client's address needs in this thread's namespace: answers to it come back by `lo`.
+pub(crate) fn allow_delivery(mark: u32) {
+    fs::write("/proc/sys/net/ipv4/tcp_fwmark_accept", "1").unwrap();
+    ip(&format!("rule add fwmark {mark} lookup 100"));
+    ip("route add local 0.0.0.0/0 dev lo table 100");
+}
+
 fn own_bpffs() -> tempfile::TempDir {
     let scratch = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
     // SAFETY: unshare moves this thread only (and those it starts).

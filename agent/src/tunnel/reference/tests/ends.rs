@@ -1,5 +1,7 @@
 //! Peers that fall silent, vanish or never speak.
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::*;
 use crate::tunnel::TunnelEnd;
 
@@ -83,4 +85,63 @@ fn tls_that_fails_is_told_as_such() {
         world.client = tls().0;
         assert!(matches!(world.open("echo").await.err(), Some(OpenError::Tls(_))));
     });
+}
+
+#[test]
+fn a_caller_that_speaks_something_else_is_told_off() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut random = fastrand::Rng::with_seed(11);
+        for length in [1, 24, 300, 70_000] {
+            let connector = tokio_rustls::TlsConnector::from(world.client.clone());
+            let socket = TcpStream::connect(world.address).await.unwrap();
+            let mut stream = connector.connect("agent".try_into().unwrap(), socket).await.unwrap();
+            // Half of them start as HTTP/2 does, so that the frames are read too.
+            let mut noise = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+            noise.truncate(if length > 100 { 24 } else { 0 });
+            noise.extend(std::iter::repeat_with(|| random.u8(..)).take(length));
+            let _ = stream.write_all(&noise).await;
+            let _ = stream.shutdown().await;
+        }
+        while world.seen.borrow().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let fine = |seen: &String| {
+            seen.starts_with("served: Err(Handshake") || seen.starts_with("served: Ok(Broken")
+        };
+        assert!(world.seen.borrow().iter().all(fine), "{:?}", world.seen.borrow());
+        assert!(world.open("echo").await.is_ok());
+    });
+}
+
+#[test]
+fn rapid_resets_end_the_connection() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let socket = TcpStream::connect(world.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(world.client.clone());
+        let mut stream = connector.connect("agent".try_into().unwrap(), socket).await.unwrap();
+        let mut burst = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        burst.extend(frame(4, 0, 0, b""));
+        for stream in (1..2_000).step_by(2) {
+            // CONNECT to `echo:80` without compression, and at once RST_STREAM with CANCEL.
+            burst.extend(frame(1, 4, stream, b"\x02\x07CONNECT\x01\x07echo:80"));
+            burst.extend(frame(3, 0, stream, &8u32.to_be_bytes()));
+        }
+        stream.write_all(&burst).await.unwrap();
+        while world.seen.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(world.seen.borrow()[0].contains("excessive load"), "{:?}", world.seen.borrow());
+        assert!(world.open("echo").await.is_ok(), "others are not harmed");
+    });
+}
+
+/// A frame of HTTP/2 as it is on the wire (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
 }

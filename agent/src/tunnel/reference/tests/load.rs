@@ -46,6 +46,9 @@ fn many_megabytes_arrive_whole() {
         };
         let (back, ()) = tokio::join!(read_all(&mut receive), upload);
         assert_eq!(hash(&back.unwrap()), hash(&data));
+        let counters = world.last.borrow().as_ref().unwrap().counters();
+        let each = counters.sent.get() / counters.writes.get();
+        assert!(each > 50_000, "only {each} bytes a write");
     });
 }
 
