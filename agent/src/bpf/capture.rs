@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{
     CaptureConfig, CaptureError, OriginalDestinations, PodCounts, PodListeners, counts,
     link::Updated,
-    load,
+    load::{self, Constants, Source},
     log_lines::LogLines,
     maps::{self, Maps, Plain},
     mounts,
@@ -24,7 +24,7 @@ use super::{
 
 /// Capture of this node's pods: programs, links and maps, pinned so that they outlive a crash of the agent.
 pub struct Capture {
-    pub(super) config: CaptureConfig,
+    pub(super) config: Arc<CaptureConfig>,
     pub(super) maps: Maps,
     pub(super) applied: State,
     /// Names of the pods in `applied`, as far as this agent knows them.
@@ -101,7 +101,7 @@ impl Capture {
         let meanwhile = report(&mut maps)?;
         let heartbeat = maps::open_heartbeat(&config.bpffs_dir)?;
         Ok(Self {
-            config: config.clone(),
+            config: Arc::new(config.clone()),
             maps,
             applied,
             names: BTreeMap::new(),
@@ -209,10 +209,13 @@ fn read_applied(config: &CaptureConfig, maps: &Maps) -> Result<State, CaptureErr
     for (Plain(port), _) in maps.excluded.iter().filter_map(Result::ok) {
         pod(port.cookie, &|pod| _ = pod.excluded.insert(port));
     }
-    for cookie in pod_cookies(&config.bpffs_dir) {
-        pod(cookie, &|pod| pod.attached = true);
-        if load::pod_pin(&config.bpffs_dir, cookie).exists() {
-            match load::renew_pod(config, cookie)? {
+    let cookies = pod_cookies(&config.bpffs_dir);
+    let constants = Constants::of(config);
+    let mut source = Source::new(config, &constants);
+    for cookie in &cookies {
+        pod(*cookie, &|pod| pod.attached = true);
+        if load::pod_pin(&config.bpffs_dir, *cookie).exists() {
+            match load::renew_pod(&mut source, cookie)? {
                 Updated::Yes | Updated::TargetGone => {}
             }
         }

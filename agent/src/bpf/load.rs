@@ -57,7 +57,8 @@ pub(super) fn load_hooks(config: &CaptureConfig) -> Result<Ebpf, CaptureError> {
     }
     check_layouts(config)?;
     let cgroup = File::open(&config.cgroup_root).map_err(CaptureError::file("open", &config.cgroup_root))?;
-    let mut object = parse(config, 0, true)?;
+    let constants = Constants::of(config);
+    let mut object = Source::new(config, &constants).load(&NO_POD)?;
     for program in HOOKS {
         let pin = hook_pin(&config.bpffs_dir, program);
         let loaded = take(&mut object, program)?;
@@ -68,24 +69,24 @@ pub(super) fn load_hooks(config: &CaptureConfig) -> Result<Ebpf, CaptureError> {
 }
 
 /// Loads an instance of the inbound program for one pod and puts it into the pinned link. The kernel keeps it.
-pub(super) fn renew_pod(config: &CaptureConfig, cookie: u64) -> Result<Updated, CaptureError> {
-    let mut object = parse(config, cookie, true)?;
+pub(super) fn renew_pod<'a>(source: &mut Source<'a>, cookie: &'a u64) -> Result<Updated, CaptureError> {
+    let mut object = source.load(cookie)?;
     let program = load_inbound(&mut object)?;
-    let pin = pod_pin(&config.bpffs_dir, cookie);
+    let pin = pod_pin(&source.config.bpffs_dir, *cookie);
     update(&pin, program)
 }
 
 /// Loads an instance of the inbound program for one pod, attaches it to the network namespace and pins it.
-pub(super) fn attach_pod(
-    config: &CaptureConfig,
-    cookie: u64,
+pub(super) fn attach_pod<'a>(
+    source: &mut Source<'a>,
+    cookie: &'a u64,
     netns: BorrowedFd<'_>,
 ) -> Result<(), CaptureError> {
-    let folder = pod_folder(&config.bpffs_dir, cookie);
+    let folder = pod_folder(&source.config.bpffs_dir, *cookie);
     fs::create_dir_all(&folder).map_err(CaptureError::file("make the folder", &folder))?;
-    let mut object = parse(config, cookie, true)?;
+    let mut object = source.load(cookie)?;
     let program = load_inbound(&mut object)?;
-    place(&pod_pin(&config.bpffs_dir, cookie), program, |program| attach(program, netns))
+    place(&pod_pin(&source.config.bpffs_dir, *cookie), program, |program| attach(program, netns))
 }
 
 /// Removes the hook of one pod; one that is gone already is no error.
@@ -103,7 +104,8 @@ pub(super) fn remove_link(pin: &Path) -> Result<(), CaptureError> {
 
 /// Lets the kernel judge every program without attaching or pinning anything.
 pub(super) fn try_all(config: &CaptureConfig) -> Result<(), CaptureError> {
-    let mut object = parse(config, 0, false)?;
+    let constants = Constants::of(config);
+    let mut object = Source { pinned: false, ..Source::new(config, &constants) }.load(&NO_POD)?;
     for program in HOOKS {
         load(take(&mut object, program)?)
             .map_err(|source| CaptureError::Program { program, source: Box::new(source) })?;
@@ -118,9 +120,47 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn parse(config: &CaptureConfig, cookie: u64, pinned: bool) -> Result<Ebpf, CaptureError> {
-    let port = u32::from(config.outbound_port);
-    let limit = u64::try_from(config.heartbeat_limit.as_nanos()).unwrap_or(u64::MAX);
+/// The cookie where no pod is meant.
+const NO_POD: u64 = 0;
+
+/// What is fixed in the programs when they are loaded, as they hold it.
+pub(super) struct Constants {
+    mark: u32,
+    port: u32,
+    limit: u64,
+}
+
+impl Constants {
+    pub(super) fn of(config: &CaptureConfig) -> Self {
+        let limit = u64::try_from(config.heartbeat_limit.as_nanos()).unwrap_or(u64::MAX);
+        Self { mark: config.mark, port: u32::from(config.outbound_port), limit }
+    }
+}
+
+/// Makes instances of the programs. Keep one for a batch of pods: aya parses the kernel's whole BTF (tens of milliseconds)
+/// for each loader it makes, so the loader is made once, when it is first needed.
+pub(super) struct Source<'a> {
+    config: &'a CaptureConfig,
+    constants: &'a Constants,
+    /// Whether the maps are the pinned ones, or of this instance alone.
+    pinned: bool,
+    loader: Option<EbpfLoader<'a>>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(config: &'a CaptureConfig, constants: &'a Constants) -> Self {
+        Self { config, constants, pinned: true, loader: None }
+    }
+
+    fn load(&mut self, cookie: &'a u64) -> Result<Ebpf, CaptureError> {
+        let (config, constants, pinned) = (self.config, self.constants, self.pinned);
+        let loader = self.loader.get_or_insert_with(|| loader(config, constants, pinned));
+        let loaded = loader.override_global("COOKIE", cookie, true).load(OBJECT);
+        loaded.map_err(|error| CaptureError::Object(Box::new(error)))
+    }
+}
+
+fn loader<'a>(config: &CaptureConfig, constants: &'a Constants, pinned: bool) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for shape in maps::shapes(config) {
         if pinned {
@@ -131,12 +171,10 @@ fn parse(config: &CaptureConfig, cookie: u64, pinned: bool) -> Result<Ebpf, Capt
         }
     }
     loader
-        .override_global("AGENT_MARK", &config.mark, true)
-        .override_global("OUTBOUND_PORT", &port, true)
-        .override_global("HEARTBEAT_LIMIT", &limit, true)
-        .override_global("COOKIE", &cookie, true)
-        .load(OBJECT)
-        .map_err(|error| CaptureError::Object(Box::new(error)))
+        .override_global("AGENT_MARK", &constants.mark, true)
+        .override_global("OUTBOUND_PORT", &constants.port, true)
+        .override_global("HEARTBEAT_LIMIT", &constants.limit, true);
+    loader
 }
 
 /// A pinned map of other key or value sizes is of another release. Another number of entries is kept as it is.
