@@ -6,7 +6,9 @@ use crate::{
 };
 use std::{
     fs,
+    io::Write,
     net::{IpAddr, SocketAddr, TcpStream},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,7 +32,14 @@ impl Authority {
         let folder = folder.join("ca");
         fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
         let token = "a-join-token-of-the-tests-that-is-long-enough-to-be-one";
-        fs::write(folder.join("join-token"), token).doing("write the join token")?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(folder.join("join-token"))
+            .doing("make the join token")?;
+        file.write_all(token.as_bytes()).doing("write the join token")?;
         Ok(Self { running: None, site, folder, extra: Vec::new() })
     }
 
