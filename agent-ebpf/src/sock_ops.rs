@@ -32,11 +32,7 @@ pub fn on_sock_ops(ctx: SockOpsContext) -> u32 {
     match read!(ops, op) {
         BPF_SOCK_OPS_TCP_CONNECT_CB if remote_port(ops) == port => note_flow(&ctx),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if read!(ops, local_port) == port => move_flow(&ctx),
-        BPF_SOCK_OPS_STATE_CB if read!(ops, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE => {
-            if remote_port(ops) == port {
-                let _moved = FLOWS.remove(local_end(ops, cookie(ops)));
-            }
-        }
+        BPF_SOCK_OPS_STATE_CB if remote_port(ops) == port => forget_flow(ops),
         _ => {}
     }
     PROCEED
@@ -76,6 +72,14 @@ fn move_flow(ctx: &SockOpsContext) {
         count(cookie, Counter::MapFull);
     }
     let _closed_meanwhile = FLOWS.remove(key);
+}
+
+/// The application's socket has changed its state; once it is closed, a flow that was not moved has no use.
+#[inline(always)]
+fn forget_flow(ops: *mut bpf_sock_ops) {
+    if read!(ops, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE {
+        let _moved = FLOWS.remove(local_end(ops, cookie(ops)));
+    }
 }
 
 #[inline(always)]

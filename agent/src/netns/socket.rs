@@ -15,7 +15,7 @@ const BACKLOG: i32 = 4096;
 /// What every socket of the agent is made with.
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
-    /// `SO_MARK`: tells the connect hooks that the socket is the agent's, and routes delivery replies to `lo`.
+    /// `SO_MARK` of sockets that dial: tells the connect hooks that the socket is the agent's.
     pub mark: u32,
     /// `TCP_CONGESTION`; none leaves the kernel's default.
     pub congestion: Option<Arc<str>>,
@@ -28,6 +28,15 @@ pub enum Family {
     V4,
     /// `AF_INET6`, never dual-stack.
     V6,
+}
+
+impl SocketOptions {
+    /// `SO_MARK` of sockets that deliver, which the hooks exempt too. It differs from the other, because the rule that brings
+    /// the application's replies to `lo` would bring dials there as well.
+    #[must_use]
+    pub fn delivery_mark(&self) -> u32 {
+        self.mark ^ 1
+    }
 }
 
 impl Family {
@@ -67,6 +76,7 @@ pub(super) fn dialling(family: Family, options: &SocketOptions) -> io::Result<So
 /// `SO_BINDTODEVICE lo` makes the `sk_lookup` program see `lo` as the ingress device and let it through.
 pub(super) fn delivering(family: Family, options: &SocketOptions) -> io::Result<Socket> {
     let socket = dialling(family, options)?;
+    socket.set_mark(options.delivery_mark())?;
     match family {
         Family::V4 => socket.set_ip_transparent_v4(true)?,
         Family::V6 => socket.set_ip_transparent_v6(true)?,

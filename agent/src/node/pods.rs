@@ -173,7 +173,7 @@ async fn install(
     workers: &[WorkerHandle],
 ) -> Result<(), Problem> {
     let namespace = &enrolled.namespace;
-    let plumbing = Plumbing::install(&means.threads, namespace, means.sockets.mark)
+    let plumbing = Plumbing::install(&means.threads, namespace, means.sockets.delivery_mark())
         .await
         .map_err(|error| problem(&enrolled.pod, &error))?;
     let (per_worker, kernel) = listen(&means.threads, namespace, means.ports, workers.len(), &means.sockets)
