@@ -86,14 +86,14 @@ impl Plumbing {
         add_rule(&handle, IpVersion::V4, mark).await.map_err(fail("add an IPv4 rule"))?;
         handle
             .route()
-            .add(route(IpVersion::V4))
+            .add(route(&IpVersion::V4))
             .replace()
             .execute()
             .await
             .map_err(fail("add an IPv4 route"))?;
         // A pod without IPv6 has nothing to deliver there.
         if add_rule(&handle, IpVersion::V6, mark).await.is_ok() {
-            let _ = handle.route().add(route(IpVersion::V6)).replace().execute().await;
+            let _ = handle.route().add(route(&IpVersion::V6)).replace().execute().await;
         }
         Ok(Self { namespace: Arc::clone(namespace), sysctl_before, mark })
     }
@@ -108,7 +108,7 @@ impl Plumbing {
             for rule in rules_of_ours(&handle, version.clone(), self.mark).await {
                 let _ = handle.rule().del(rule).execute().await;
             }
-            let _ = handle.route().del(route(version)).execute().await;
+            let _ = handle.route().del(route(&version)).execute().await;
         }
     }
 }
@@ -162,7 +162,7 @@ async fn rules_of_ours(handle: &Handle, version: IpVersion, mark: u32) -> Vec<Ru
 }
 
 /// `ip route add local default dev lo table T`.
-fn route(version: IpVersion) -> RouteMessage {
+fn route(version: &IpVersion) -> RouteMessage {
     let any: IpAddr = match version {
         IpVersion::V4 => Ipv4Addr::UNSPECIFIED.into(),
         IpVersion::V6 => Ipv6Addr::UNSPECIFIED.into(),

@@ -67,12 +67,12 @@ pub struct Bytes<'record> {
 }
 
 impl Count for Bytes<'_> {
-    fn to_far(&self, bytes: usize) {
+    fn towards_far(&self, bytes: usize) {
         let bytes = bytes as u64;
         if self.near_is_client { self.record.received(bytes) } else { self.record.sent(bytes) }
     }
 
-    fn from_far(&self, bytes: usize) {
+    fn towards_near(&self, bytes: usize) {
         let bytes = bytes as u64;
         if self.near_is_client { self.record.sent(bytes) } else { self.record.received(bytes) }
     }

@@ -56,13 +56,13 @@ pub async fn relay<I: Incoming>(
             let network = NetworkSocket::Own(far.as_fd());
             let _attached = connection.sockets(Some(near.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
-            from_client(through_socket(&near, &far, &count).await)
+            from_client(&through_socket(&near, &far, &count).await)
         }
         (Arrival::Plaintext { near, .. }, Far::Socket(far)) => {
             let network = NetworkSocket::Own(near.as_fd());
             let _attached = connection.sockets(Some(far.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
-            from_client(through_socket(&near, &far, &count).await)
+            from_client(&through_socket(&near, &far, &count).await)
         }
         (
             Arrival::Captured { near, .. } | Arrival::Plaintext { near, .. },
@@ -71,13 +71,13 @@ pub async fn relay<I: Incoming>(
             let network = socket.as_ref().map(|tunnel| NetworkSocket::Own(tunnel.as_fd()));
             let _attached = connection.sockets(Some(near.as_fd()), network);
             let count = record::Bytes { record: connection, near_is_client: true };
-            from_client(through_tunnel(&near, send, receive, &count).await)
+            from_client(&through_tunnel(&near, send, receive, &count).await)
         }
         (Arrival::Tunnelled { request, .. }, Far::Socket(application)) => {
             let Ok((send, receive)) = request.accept(Some(baggage)) else { return CloseReason::ClientReset };
             let _attached = connection.sockets(Some(application.as_fd()), None);
             let count = record::Bytes { record: connection, near_is_client: false };
-            from_server(through_tunnel(&application, send, receive, &count).await)
+            from_server(&through_tunnel(&application, send, receive, &count).await)
         }
         (Arrival::Tunnelled { request, .. }, Far::Stream { .. }) => {
             // Route never sends a stream on to another pod.
@@ -88,7 +88,7 @@ pub async fn relay<I: Incoming>(
 }
 
 /// The near socket was the client's.
-fn from_client(end: End) -> CloseReason {
+fn from_client(end: &End) -> CloseReason {
     match end {
         End::Finished => CloseReason::Finished,
         End::Near(_) => CloseReason::ClientReset,
@@ -98,7 +98,7 @@ fn from_client(end: End) -> CloseReason {
 }
 
 /// The near socket was the server's, the stream the client's.
-fn from_server(end: End) -> CloseReason {
+fn from_server(end: &End) -> CloseReason {
     match end {
         End::Finished => CloseReason::Finished,
         End::Near(_) | End::Far(_) => CloseReason::ServerReset,
@@ -110,9 +110,9 @@ fn from_server(end: End) -> CloseReason {
 /// Told of every byte that was passed on.
 pub trait Count {
     /// From the near socket to the far side.
-    fn to_far(&self, bytes: usize);
+    fn towards_far(&self, bytes: usize);
     /// From the far side to the near socket.
-    fn from_far(&self, bytes: usize);
+    fn towards_near(&self, bytes: usize);
 }
 
 /// Relays between a socket and a stream of a tunnel. When one breaks, the other is reset.
@@ -129,8 +129,8 @@ pub async fn through_tunnel<S: SendHalf, R: ReceiveHalf>(
     let end = poll_fn(|cx| {
         if let Poll::Ready(end) = done.poll(
             cx,
-            |cx| draw.poll(|bytes| count.to_far(bytes), cx),
-            |cx| pour.poll(|bytes| count.from_far(bytes), cx),
+            |cx| draw.poll(|bytes| count.towards_far(bytes), cx),
+            |cx| pour.poll(|bytes| count.towards_near(bytes), cx),
         ) {
             return Poll::Ready(end);
         }
@@ -160,8 +160,8 @@ pub async fn through_socket(near: &TcpStream, far: &TcpStream, count: &impl Coun
     let end = poll_fn(|cx| {
         done.poll(
             cx,
-            |cx| out.poll(|bytes| count.to_far(bytes), cx),
-            |cx| back.poll(|bytes| count.from_far(bytes), cx),
+            |cx| out.poll(|bytes| count.towards_far(bytes), cx),
+            |cx| back.poll(|bytes| count.towards_near(bytes), cx),
         )
     })
     .await;

@@ -65,7 +65,8 @@ fn hints_count_only_where_all_have_them_and_one_is_ours() {
 fn distribution_is_computed_where_hints_are_absent() {
     let all = [(1, "zone: a, nodeName: one"), (2, "zone: a, nodeName: two"), (3, "zone: b, nodeName: three")];
     let far = [(3, "zone: b, nodeName: three")];
-    let table: [(&str, &[(u8, &str)], &[u8]); 6] = [
+    type Case<'case> = (&'case str, &'case [(u8, &'case str)], &'case [u8]);
+    let table: [Case<'_>; 6] = [
         ("trafficDistribution: PreferClose", &all, &[1, 2]),
         ("trafficDistribution: PreferSameZone", &all, &[1, 2]),
         ("trafficDistribution: PreferSameNode", &all, &[1]),
