@@ -69,10 +69,17 @@ fn a_client_that_leaves_at_each_moment() {
     }
 }
 
+/// The refusal comes back at once: the reset that the pod's kernel answers must find the agent's delivery socket.
 #[test]
 fn nobody_listens() {
     let scene = Scene::strict();
-    let answer = scene.exchange("is anybody there?");
-    assert!(crate::scene::failed(&answer), "{answer}");
+    for family in FAMILIES {
+        let start = std::time::Instant::now();
+        let answer =
+            peer::call(&scene.client, "exchange", scene.address(family), &["is anybody there?"]).unwrap();
+        assert!(crate::scene::failed(&answer), "{answer}");
+        let took = start.elapsed();
+        assert!(took < std::time::Duration::from_secs(1), "{family:?}: {took:?}\n{}", scene.logs());
+    }
     scene.mesh.a.wait_for_log("the refusal", |line| mentions(line, &["CONNECT"])).unwrap();
 }

@@ -32,8 +32,9 @@ fn curl_and_python_http_server() {
     let page = "posthaste-page-".repeat(10_000);
     std::fs::write(folder.join("page"), &page).unwrap();
     let folder = folder.display().to_string();
-    let _web =
-        server.start(&["/usr/bin/python3", "-m", "http.server", "8080", "--directory", &folder]).unwrap();
+    let _web = server
+        .start(&["/usr/bin/python3", "-m", "http.server", "8080", "--bind", "::", "--directory", &folder])
+        .unwrap();
     server.wait_listening(8080).unwrap();
     let sniffer = Sniffer::start(mesh.world.bridge(), &["posthaste-page-", "GET /page"]).unwrap();
     for address in names(&mut mesh, &server, 8080) {
@@ -102,12 +103,12 @@ fn iperf3_both_directions() {
     let _iperf = server.start(&["iperf3", "-s", "-p", "5201"]).unwrap();
     server.wait_listening(5201).unwrap();
     for address in names(&mut mesh, &server, 5201) {
-        for extra in [&["-n", "64M"][..], &["-n", "64M", "-R"], &["-n", "64M", "-P", "4"]] {
+        for extra in [&["-t", "1"][..], &["-t", "1", "-R"], &["-t", "1", "-P", "4"]] {
             let (ip, port) = (address.ip().to_string(), address.port().to_string());
             let text = run(&mesh, &client, &[&["iperf3", "-J", "-c", &ip, "-p", &port], extra].concat());
             let report: serde_json::Value = serde_json::from_str(&text).unwrap();
             let received = report["end"]["sum_received"]["bytes"].as_u64().unwrap_or(0);
-            assert!(received >= 50 << 20, "{address} {extra:?}: {received} bytes");
+            assert!(received >= 8 << 20, "{address} {extra:?}: {received} bytes");
         }
     }
 }
