@@ -74,6 +74,7 @@ fn milliseconds(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const GOOD: &str = "Running 1s test @ http://10.77.3.1:8080/\n  1 threads and 32 connections\n  Thread Stats   Avg  Stdev\n    \
