@@ -123,16 +123,17 @@ impl Agent {
     /// # Errors
     /// It ended, or is not ready in time; says the end of its log.
     pub fn wait_ready(&mut self) -> Result<(), Fault> {
+        // An early end is an answer too: nothing is to be waited for then.
         eventually_within(Duration::from_secs(20), "the agent to be ready", || {
             if !self.alive() {
-                return Err(format!("agent {} ended: {}", self.node(), self.log()));
+                return Ok(Err(Fault::new(format!("agent {} ended: {}", self.node(), self.log()))));
             }
             match self.get("/readyz") {
-                Ok((200, _)) => Ok(()),
+                Ok((200, _)) => Ok(Ok(())),
                 Ok((status, body)) => Err(format!("{status} {body}; log: {}", self.log())),
                 Err(error) => Err(format!("{error}; log: {}", self.log())),
             }
-        })
+        })?
     }
 
     /// Starts it and waits until it is ready.

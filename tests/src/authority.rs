@@ -5,10 +5,9 @@ use crate::{
     wait::{eventually, holds},
 };
 use std::{
-    fs,
-    io::Write,
+    fs::{self, Permissions},
     net::{IpAddr, SocketAddr, TcpStream},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,14 +31,9 @@ impl Authority {
         let folder = folder.join("ca");
         fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
         let token = "a-join-token-of-the-tests-that-is-long-enough-to-be-one";
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(folder.join("join-token"))
-            .doing("make the join token")?;
-        file.write_all(token.as_bytes()).doing("write the join token")?;
+        let file = folder.join("join-token");
+        fs::write(&file, token).doing("write the join token")?;
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).doing("protect the join token")?;
         Ok(Self { running: None, site, folder, extra: Vec::new() })
     }
 
@@ -53,15 +47,19 @@ impl Authority {
         command.args(["--listen", &self.address().to_string(), "--trust-domain", "cluster.local"]);
         command.arg("--join-token-file").arg(self.join_token()).args(&self.extra);
         let mut running = self.site.launch(command)?;
+        // An early end is an answer too: nothing is to be waited for then.
         eventually("the CA to listen", || {
-            let said = || format!("{}{}", running.stderr(), running.stdout());
-            let connected = self
-                .site
-                .namespace()
-                .inside(|| TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok());
-            holds(self.root().is_file() && matches!(connected, Ok(true)), said())?;
-            holds(running.alive(), format!("it ended: {}{}", running.stderr(), running.stdout()))
-        })?;
+            if !running.alive() {
+                return Ok(Err(Fault::new(format!(
+                    "the CA ended: {}{}",
+                    running.stderr(),
+                    running.stdout()
+                ))));
+            }
+            let connect = || TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok();
+            let listens = self.root().is_file() && matches!(self.site.namespace().inside(connect), Ok(true));
+            holds(listens, running.stderr()).map(Ok)
+        })??;
         self.running = Some(running);
         Ok(())
     }

@@ -176,6 +176,10 @@ impl Mesh {
         for agent in [&self.a, &self.b] {
             let local = agent.node() == pod.spec.node;
             wait_json(agent, &["workloads"], |answer| shows(answer, &pod.spec, local))?;
+            if local {
+                // The workloads are the snapshot's; these are the pods that the kernel has.
+                wait_json(agent, &["status"], |status| captures(status, &pod.spec))?;
+            }
         }
         Ok(())
     }
@@ -251,4 +255,9 @@ fn shows(answer: &Value, pod: &PodSpec, local: bool) -> bool {
     };
     let captured = |row: &Value| row["captured_here"] == true;
     answer.as_array().into_iter().flatten().filter(named).any(|row| !local || captured(row))
+}
+
+fn captures(status: &Value, pod: &PodSpec) -> bool {
+    let pods = status["capture"]["pods"].as_array();
+    pods.into_iter().flatten().any(|row| row["pod"] == *pod.name && row["namespace"] == *pod.namespace)
 }

@@ -52,7 +52,7 @@ impl World {
         bridge.sysctl("net.ipv4.ip_forward", "1")?;
         bridge.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         bridge.ip(
-            "link add br0 type bridge\nlink set br0 up\naddr add 10.77.0.1/16 dev br0\n\
+            "link add br0 type bridge mcast_snooping 0\nlink set br0 up\naddr add 10.77.0.1/16 dev br0\n\
              addr add fd77::1/64 dev br0 nodad\nroute add unreachable 10.96.0.0/16\nroute add unreachable fd96::/64\n",
         )?;
         Ok(Self { prefix, cgroup, bridge, folder, ports: AtomicU32::new(0) })
@@ -92,8 +92,10 @@ impl World {
         let v4 = Ipv4Addr::new(10, 77, group, number);
         let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, u16::from(group), u16::from(number));
         let inside = namespace.name();
+        // The hardware address follows the IP address: neighbours' caches stay right when a pod comes back.
         self.bridge.ip(&format!(
-            "link add {port} type veth peer name eth0 netns {inside}\nlink set {port} master br0\nlink set {port} up\n"
+            "link add {port} type veth peer name eth0 address 02:77:00:00:{group:02x}:{number:02x} netns {inside}\n\
+             link set {port} master br0\nlink set {port} up\n"
         ))?;
         let mut batch = String::new();
         let _ =

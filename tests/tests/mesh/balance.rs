@@ -44,8 +44,9 @@ impl Fleet {
             let answer =
                 peer::call(&self.client, "exchange", cluster_ip(&self.service, family), &[""]).unwrap();
             let said = answer["answer"].as_str().unwrap_or_default().to_owned();
+            let local = said.rsplit_once("local=").map_or("", |(_, local)| local);
             let from = |pod: &&Pod| {
-                said.contains(&format!("local={}", pod.v4)) || said.contains(&format!("{}", pod.v6))
+                [pod.v4.to_string(), pod.v6.to_string()].iter().any(|ip| local.contains(&format!("{ip}]")))
             };
             let name =
                 self.servers.iter().find(from).map_or(format!("nobody: {answer}"), |pod| pod.name.clone());

@@ -191,8 +191,10 @@ impl Impostor {
     fn turns_away(&self, files: &Files, reasons: &[&str]) {
         let text = |path: &Path| path.display().to_string();
         let (certificate, key) = (text(&files.certificate), text(&files.key));
-        let line =
-            ["openssl", "s_server", "-accept", "15008", "-cert", &certificate, "-key", &key, "-alpn", "h2"];
+        // OpenSSL's server ends with its standard input.
+        let serve =
+            format!("sleep 100 | openssl s_server -accept 15008 -cert {certificate} -key {key} -alpn h2");
+        let line = ["sh", "-c", &serve];
         let server = self.impostor.start(&line).unwrap();
         self.impostor.wait_listening(15008).unwrap();
         let to = self.impostor.at(Family::V4, 8080);

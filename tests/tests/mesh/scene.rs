@@ -1,6 +1,6 @@
 //! What most tests begin with: a client on node `a`, a server on node `b`, a service before it.
 
-use posthaste_tests::{Family, Mesh, Pod, ServiceSpec, peer};
+use posthaste_tests::{Agent, Family, Mesh, Pod, ServiceSpec, peer};
 use serde_json::Value;
 use std::net::SocketAddr;
 
@@ -58,12 +58,23 @@ pub(crate) fn cluster_ip(service: &ServiceSpec, family: Family) -> SocketAddr {
     SocketAddr::new(*service.cluster_ips.iter().find(fits).unwrap(), 80)
 }
 
-/// The last lines of both agents' logs.
+/// The last lines of both agents' logs and access logs.
 pub(crate) fn logs(mesh: &Mesh) -> String {
-    let tail = |text: String| {
-        text.lines().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+    let of = |agent: &Agent| {
+        let records: Vec<String> = agent.access_log().iter().map(ToString::to_string).collect();
+        format!(
+            "--- agent {}\n{}\n{}\n",
+            agent.node(),
+            tail(agent.log().lines()),
+            tail(records.iter().map(String::as_str))
+        )
     };
-    format!("--- agent a\n{}\n--- agent b\n{}", tail(mesh.a.log()), tail(mesh.b.log()))
+    of(&mesh.a) + &of(&mesh.b)
+}
+
+fn tail<'line>(lines: impl Iterator<Item = &'line str>) -> String {
+    let lines: Vec<&str> = lines.collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
 /// Whether an exchange failed, in whatever way, without any answer.
