@@ -78,7 +78,6 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
         let (worker, pod) = (Rc::clone(&worker), Rc::clone(&pod));
         move |request| {
             start(&worker, &pod, Arrival::Tunnelled { request, client, own, peer: peer.clone() });
-            std::future::ready(())
         }
     };
     let ended = reference::serve(stream, settings, handler, worker.draining()).await;

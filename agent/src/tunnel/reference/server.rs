@@ -1,4 +1,4 @@
-//! The called side: takes the CONNECTs of one connection and hands each to a handler in a task of its own.
+//! The called side: takes the CONNECTs of one connection and hands each to a handler.
 //!
 //! Answers 400 itself to what is no CONNECT to an authority; what even HTTP/2 forbids `h2` resets.
 
@@ -39,12 +39,12 @@ pub enum ServeError {
     Handshake(std::sync::Arc<str>),
 }
 
-/// Serves one connection after its TLS handshake. `handler` gets each CONNECT and runs as a task of its own, which may outlive
-/// this function. When `drain` resolves, a GOAWAY is sent and streams have that long to end.
+/// Serves one connection after its TLS handshake. `handler` gets each CONNECT and must not do the work itself but start a task,
+/// which may outlive this function. When `drain` resolves, a GOAWAY is sent and streams have that long to end.
 ///
 /// # Errors
 /// The HTTP/2 handshake failed; afterwards the connection's end is a value.
-pub async fn serve<S, H, F>(
+pub async fn serve<S, H>(
     mut stream: S,
     settings: &Settings,
     handler: H,
@@ -52,8 +52,7 @@ pub async fn serve<S, H, F>(
 ) -> Result<TunnelEnd, ServeError>
 where
     S: Sealed,
-    H: Fn(ReferenceIncoming) -> F,
-    F: Future<Output = ()> + 'static,
+    H: Fn(ReferenceIncoming),
 {
     stream.widen();
     let life = Rc::new(Life::default());
@@ -116,11 +115,7 @@ impl<S: Sealed> Serving<S> {
         self.leaving = Some(Box::pin(sleep(within)));
     }
 
-    fn poll<F: Future<Output = ()> + 'static>(
-        &mut self,
-        context: &mut Context<'_>,
-        handler: &impl Fn(ReferenceIncoming) -> F,
-    ) -> Poll<TunnelEnd> {
+    fn poll(&mut self, context: &mut Context<'_>, handler: &impl Fn(ReferenceIncoming)) -> Poll<TunnelEnd> {
         if let Poll::Ready(end) = self.heartbeat.poll(context, &self.life) {
             return Poll::Ready(end);
         }
@@ -142,11 +137,11 @@ impl<S: Sealed> Serving<S> {
     }
 }
 
-fn dispatch<F: Future<Output = ()> + 'static>(
+fn dispatch(
     life: &Rc<Life>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    handler: &impl Fn(ReferenceIncoming) -> F,
+    handler: &impl Fn(ReferenceIncoming),
 ) {
     let (parts, body) = request.into_parts();
     match read_head(&parts) {
@@ -154,7 +149,7 @@ fn dispatch<F: Future<Output = ()> + 'static>(
             life.enter();
             let pending = Pending { respond, body, life: life.clone() };
             let incoming = ReferenceIncoming { head, pending: Some(pending) };
-            tokio::task::spawn_local(handler(incoming));
+            handler(incoming);
         }
         Err(status) => answer(&mut respond, status),
     }

@@ -115,7 +115,7 @@ impl World {
             self.drain.notified().await;
             Duration::from_secs(5)
         };
-        let handler = |incoming| handle(self.clone(), incoming);
+        let handler = |incoming| drop(spawn_local(handle(self.clone(), incoming)));
         let serving = serve(stream, &self.settings, handler, drain);
         tokio::pin!(serving);
         tokio::select! {
