@@ -1,9 +1,9 @@
-//! What brings the application's replies back to the agent's delivery sockets: one sysctl, and for each family one
+//! What brings the application's replies back to the agent's delivery sockets: three sysctls, and for each family one
 //! rule and one route, all inside the pod's namespace and undone when the pod leaves.
 //!
 //! A delivery socket carries the caller's address, which is not an address of the pod. `tcp_fwmark_accept` (ip-sysctl)
-//! gives the application's accepted socket the mark of the delivery's SYN; the rule sends marked packets to a table
-//! whose only route says that every address is local, behind `lo`.
+//! gives the application's accepted socket the mark of the delivery's SYN, `fwmark_reflect` gives it to a reset for a port that
+//! nobody listens on; the rule sends marked packets to a table whose only route says that every address is local, behind `lo`.
 
 use std::{
     io,
@@ -27,7 +27,11 @@ use super::{Namespace, NamespaceThreads, threads::JobError};
 const TABLE: u32 = 0x7068;
 /// Before the main table (32766), behind the local one (0).
 const PRIORITY: u32 = 100;
-const SYSCTL: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+const SYSCTLS: [&str; 3] = [
+    "/proc/sys/net/ipv4/tcp_fwmark_accept",
+    "/proc/sys/net/ipv4/fwmark_reflect",
+    "/proc/sys/net/ipv6/fwmark_reflect",
+];
 const LOOPBACK_INDEX: u32 = 1;
 
 /// Why replies could not be routed.
@@ -47,7 +51,9 @@ pub enum PlumbingError {
         source: rtnetlink::Error,
     },
     /// A sysctl or the netlink socket.
-    #[error("cannot set {SYSCTL} in the network namespace {path}: {source}; is /proc/sys read-only?")]
+    #[error(
+        "cannot set the sysctls of marked replies in the network namespace {path}: {source}; is /proc/sys read-only?"
+    )]
     Sysctl {
         /// Where.
         path: PathBuf,
@@ -60,7 +66,8 @@ pub enum PlumbingError {
 #[derive(Debug)]
 pub struct Plumbing {
     namespace: Arc<Namespace>,
-    sysctl_before: Option<String>,
+    /// What stood in each of [`SYSCTLS`] before.
+    sysctls_before: Vec<(&'static str, String)>,
     mark: u32,
 }
 
@@ -74,8 +81,8 @@ impl Plumbing {
         namespace: &Arc<Namespace>,
         mark: u32,
     ) -> Result<Self, PlumbingError> {
-        let sysctl_before = threads
-            .run(Arc::clone(namespace), || exchange_sysctl("1"))
+        let sysctls_before = threads
+            .run(Arc::clone(namespace), set_sysctls)
             .await?
             .map_err(|source| PlumbingError::Sysctl { path: namespace.path().to_owned(), source })?;
         let handle = netlink(threads, namespace).await?;
@@ -95,14 +102,14 @@ impl Plumbing {
         if add_rule(&handle, IpVersion::V6, mark).await.is_ok() {
             let _ = handle.route().add(route(&IpVersion::V6)).replace().execute().await;
         }
-        Ok(Self { namespace: Arc::clone(namespace), sysctl_before, mark })
+        Ok(Self { namespace: Arc::clone(namespace), sysctls_before, mark })
     }
 
     /// Undoes [`Plumbing::install`]. A namespace that is going away may refuse; there is nothing left to undo then.
     pub async fn remove(self, threads: &NamespaceThreads) {
-        if let Some(before) = self.sysctl_before {
-            let _ = threads.run(Arc::clone(&self.namespace), move || exchange_sysctl(&before)).await;
-        }
+        let before = self.sysctls_before;
+        let restore = move || before.iter().for_each(|(path, value)| drop(std::fs::write(path, value)));
+        let _ = threads.run(Arc::clone(&self.namespace), restore).await;
         let Ok(handle) = netlink(threads, &self.namespace).await else { return };
         for version in [IpVersion::V4, IpVersion::V6] {
             for rule in rules_of_ours(&handle, version.clone(), self.mark).await {
@@ -113,15 +120,23 @@ impl Plumbing {
     }
 }
 
-/// Writes the sysctl of the calling thread's namespace and returns what stood there, where it changed.
-fn exchange_sysctl(wanted: &str) -> io::Result<Option<String>> {
-    let before = std::fs::read_to_string(SYSCTL)?.trim().to_owned();
-    if before == wanted {
-        // An agent that crashed had set it: nobody else does in a pod.
-        return Ok((wanted == "1").then(|| "0".to_owned()));
+/// Switches the sysctls of the calling thread's namespace on and returns what stood there.
+fn set_sysctls() -> io::Result<Vec<(&'static str, String)>> {
+    let mut before = Vec::new();
+    for path in SYSCTLS {
+        match std::fs::read_to_string(path) {
+            // An agent that crashed had set it: nobody else does in a pod.
+            Ok(value) if value.trim() == "1" => before.push((path, "0".to_owned())),
+            Ok(value) => {
+                std::fs::write(path, "1")?;
+                before.push((path, value.trim().to_owned()));
+            }
+            // A kernel without IPv6 has no such file, and nothing to reflect.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.contains("ipv6") => {}
+            Err(error) => return Err(error),
+        }
     }
-    std::fs::write(SYSCTL, wanted)?;
-    Ok(Some(before))
+    Ok(before)
 }
 
 /// A netlink socket inside the namespace, served by the calling runtime.

@@ -1,6 +1,7 @@
 //! The capture as the node shares it: the one task that changes it, and whoever looks at it.
 
 use std::{
+    collections::HashSet,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -41,6 +42,13 @@ impl Kernel {
     #[must_use]
     pub fn heartbeat(&self) -> Option<Heartbeat> {
         self.lock().as_ref().map(Capture::heartbeat)
+    }
+
+    /// Uids of the pods that are captured now.
+    #[must_use]
+    pub fn captured(&self) -> HashSet<String> {
+        let counters = self.lock().as_ref().map(Capture::counters).unwrap_or_default();
+        counters.into_iter().filter_map(|counts| counts.uid).collect()
     }
 
     /// What people see of it.

@@ -120,6 +120,8 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
     sources.authority = Arc::new(move || authority_view(&address, &identities.list()));
     let (kernel, published) = (parts.kernel.clone(), parts.published.clone());
     sources.capture = Arc::new(move || kernel.view(&published.snapshot.load()));
+    let kernel = parts.kernel.clone();
+    sources.captured = Arc::new(move || Some(kernel.captured()));
     let gauges: Vec<Arc<TunnelGauge>> = parts.workers.iter().map(WorkerHandle::tunnels).collect();
     sources.tunnels = Arc::new(move || tunnels(&gauges));
     let took_over = parts.took_over;

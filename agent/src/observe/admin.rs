@@ -12,7 +12,7 @@ use super::{
 use crate::snapshot::{Endpoint, MtlsMode, Service, ServicePort, Snapshot, Workload};
 use hyper::StatusCode;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -78,7 +78,7 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
     Arc::new(move |path, query| match path {
         "/status" => Answer::json(&sources.status()),
         "/connections" => Answer::json(&connections(&sources, &Query::parse(query))),
-        "/workloads" => Answer::json(&workloads(&sources.snapshot.load())),
+        "/workloads" => Answer::json(&workloads(&sources.snapshot.load(), (sources.captured)().as_ref())),
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
         "/certs" => Answer::json(&(sources.certificates)()),
         _ => public(&sources, &metrics, path).unwrap_or_else(not_found),
@@ -160,17 +160,21 @@ fn connections(sources: &Sources, query: &Query<'_>) -> ConnectionsView {
     ConnectionsView { active: table.active(), truncated: rows.len() > shown.len(), connections: shown }
 }
 
-fn workloads(snapshot: &Snapshot) -> Vec<WorkloadView> {
+fn workloads(snapshot: &Snapshot, captured: Option<&HashSet<String>>) -> Vec<WorkloadView> {
     let mut found = BTreeMap::new();
     for workload in snapshot.workloads.values() {
         found
             .entry((workload.namespace.clone(), workload.name.clone(), workload.uid.clone()))
             .or_insert(workload);
     }
-    found.values().map(|workload| workload_view(snapshot, workload)).collect()
+    found.values().map(|workload| workload_view(snapshot, workload, captured)).collect()
 }
 
-fn workload_view(snapshot: &Snapshot, workload: &Workload) -> WorkloadView {
+fn workload_view(
+    snapshot: &Snapshot,
+    workload: &Workload,
+    captured: Option<&HashSet<String>>,
+) -> WorkloadView {
     let mtls = match workload.mtls {
         MtlsMode::Permissive => "permissive",
         MtlsMode::Strict => "strict",
@@ -183,7 +187,8 @@ fn workload_view(snapshot: &Snapshot, workload: &Workload) -> WorkloadView {
         identity: workload.identity.to_string(),
         meshed: workload.meshed,
         mtls: mtls.to_owned(),
-        captured_here: snapshot.local_pods.contains_key(&workload.uid),
+        captured_here: snapshot.local_pods.contains_key(&workload.uid)
+            && captured.is_none_or(|captured| captured.contains(&*workload.uid)),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{
     CloseReason, Connection, Direction,
     access_log::AccessLog,
+    clock::monotonic_ns,
     locked,
     row::{Ending, Row},
     series::{SeriesCache, SeriesTable},
@@ -88,6 +89,21 @@ impl Connections {
         let row = Arc::new(Row::new(id, direction, client, pod, captured_ns));
         let slot = self.shard(worker).map_or(0, |shard| locked(shard).live.insert(row.clone()));
         Connection::new(row, self.clone(), worker, slot)
+    }
+
+    /// Records the end of all of a pod's connections on a worker, which is about to drop them.
+    pub fn close_pod(&self, worker: usize, uid: &str, reason: CloseReason) {
+        let Some(shard) = self.shard(worker) else { return };
+        let of_pod: Vec<_> = locked(shard)
+            .live
+            .iter()
+            .filter(|(_, row)| *row.pod.uid == *uid)
+            .map(|(slot, row)| (slot, row.clone()))
+            .collect();
+        let now_ns = monotonic_ns();
+        for (slot, row) in of_pod {
+            self.closed(worker, slot, &row, reason, now_ns);
+        }
     }
 
     /// All live rows, in no particular order.

@@ -54,6 +54,8 @@ pub struct Sources {
     pub authority: Supply<AuthorityView>,
     /// The kernel part.
     pub capture: Supply<CaptureView>,
+    /// Uids of the pods that the kernel captures now; none where nobody asks the kernel.
+    pub captured: Supply<Option<HashSet<String>>>,
     /// The tunnels.
     pub tunnels: Supply<TunnelCounts>,
     /// 1 where this agent took pinned programs over from another.
@@ -86,6 +88,7 @@ impl Sources {
             certificates: Arc::new(Vec::new),
             authority: Arc::new(AuthorityView::default),
             capture: Arc::new(CaptureView::default),
+            captured: Arc::new(|| None),
             tunnels: Arc::new(TunnelCounts::default),
             took_over: Arc::new(|| false),
             swept_ns: AtomicU64::new(0),

@@ -22,7 +22,7 @@ pub use thread::{Command, WorkerHandle};
 use crate::{
     identity::IdentityStore,
     netns::{NamespaceThreads, SocketOptions, SocketStock},
-    observe::{Connection, Connections, Opening},
+    observe::{CloseReason, Connection, Connections, Opening},
     snapshot::Snapshot,
     tunnel::{Pool, Settings, reference},
 };
@@ -122,6 +122,11 @@ impl Worker {
     #[must_use]
     pub fn open(&self, opening: Opening) -> Connection {
         self.shared.connections.opened(self.index, opening)
+    }
+
+    /// Says why the pod's connections end, before they are dropped.
+    fn close_records(&self, pod: &PodHere, reason: CloseReason) {
+        self.shared.connections.close_pod(self.index, &pod.uid, reason);
     }
 
     /// Where the application wanted to go before the connect hooks brought it here.

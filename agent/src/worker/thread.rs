@@ -24,7 +24,7 @@ use tokio::{
 use super::{PodHere, Shared, TunnelGauge, Worker};
 use crate::{
     netns::{Namespace, WorkerListeners},
-    observe::monotonic_ns,
+    observe::{CloseReason, monotonic_ns},
     path::accept,
 };
 
@@ -169,6 +169,7 @@ fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool) {
     let Some(pod) = pods.borrow_mut().remove(&cookie) else { return };
     worker.stock.forget(cookie);
     if gone {
+        worker.close_records(&pod, CloseReason::PodLeft);
         pod.abort();
         worker.pool.forget(cookie);
     } else {
@@ -187,6 +188,7 @@ async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {
         sleep(Duration::from_millis(20)).await;
     }
     for pod in &pods {
+        worker.close_records(pod, CloseReason::Shutdown);
         pod.abort();
     }
     // Aborted tasks are dropped, and so recorded, when the runtime comes round to them.

@@ -12,8 +12,13 @@ fn traces(site: &Site) -> Vec<String> {
             .iter()
             .map(|line| ip(line))
             .collect();
-    let sysctls =
-        ["net/ipv4/tcp_fwmark_accept", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/lo/route_localnet"];
+    let sysctls = [
+        "net/ipv4/tcp_fwmark_accept",
+        "net/ipv4/fwmark_reflect",
+        "net/ipv6/fwmark_reflect",
+        "net/ipv4/conf/all/rp_filter",
+        "net/ipv4/conf/lo/route_localnet",
+    ];
     let listening = || {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let values = sysctls.map(|name| read(&format!("/proc/sys/{name}")));
