@@ -5,6 +5,7 @@
 mod apt_scratch;
 mod apt_sources;
 mod core_source;
+mod crates;
 mod linker;
 pub(crate) mod programs;
 
@@ -25,11 +26,13 @@ pub(crate) enum SetupError {
     CoreSource(#[from] core_source::CoreSourceError),
     #[error("{action} {path}: {source}")]
     Folder { action: &'static str, path: String, source: std::io::Error },
+    #[error("the crates: {0}")]
+    Crates(#[from] crates::CratesError),
     #[error("for the build is missing: {0}")]
     Programs(String),
 }
 
-/// Everything: programs that the machine must have, the linker, the source of `core`.
+/// Everything: programs that the machine must have, the linker, the source of `core`, all crates.
 pub(crate) fn run() -> Result<(), SetupError> {
     let compiler = Compiler::ask()?;
     let tools = workspace::tools();
@@ -41,6 +44,7 @@ pub(crate) fn run() -> Result<(), SetupError> {
     );
     programs::require_for_build().map_err(SetupError::Programs)?;
     bring(&compiler, &tools)?;
+    crates::bring(&tools)?;
     programs::report_for_tests();
     println!("setup: ready. Next: cargo build, cargo xtask demo, cargo xtask test");
     Ok(())

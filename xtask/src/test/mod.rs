@@ -133,6 +133,9 @@ impl Report {
             let outcome = failure.map_or("ok".to_owned(), |(_, reason)| format!("FAILED: {reason}"));
             println!("{name:<20} {:>5} s  {outcome}", time.as_secs());
         }
+        if self.total.ignored > 0 {
+            println!("{} skipped (#[ignore])", self.total.ignored);
+        }
         println!("{}", self.total.closing_line());
         self.total.failed == 0
     }
