@@ -119,4 +119,6 @@ fn replace(last: &mut Arc<Reading>, reading: Reading) -> bool {
 }
 
 #[cfg(test)]
+mod example_tests;
+#[cfg(test)]
 mod tests;

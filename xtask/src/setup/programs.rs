@@ -28,7 +28,7 @@ pub(crate) const PROGRAMS: [(&str, &str, Need); 14] = [
     ("openssl", "openssl", Need::Test),
     ("redis-server", "redis-server", Need::Test),
     ("redis-cli", "redis-tools", Need::Test),
-    ("mariadbd", "mariadb-server", Need::Test),
+    ("aiosmtpd", "python3-aiosmtpd", Need::Test),
     ("iperf3", "iperf3", Need::Test),
     ("haproxy", "haproxy", Need::Bench),
     ("wrk", "wrk", Need::Bench),
