@@ -1,10 +1,10 @@
 //! One open network namespace and the two numbers that name it: the inode (people, files) and the cookie (eBPF).
 
 use std::{
-    fs::File,
+    fs::{File, Metadata, OpenOptions},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,8 +16,15 @@ use rustix::thread::LinkNameSpaceType;
 pub struct Namespace {
     descriptor: Arc<OwnedFd>,
     path: PathBuf,
-    inode: u64,
+    file: FileName,
     cookie: u64,
+}
+
+/// What tells a file from all others: device and inode.
+type FileName = (u64, u64);
+
+fn file_name(metadata: &Metadata) -> FileName {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Why a namespace cannot be used.
@@ -34,6 +41,9 @@ pub enum NamespaceError {
     /// The path is something else.
     #[error("{0} is not a network namespace; name one, as /run/netns/NAME or /proc/PID/ns/net")]
     NotANamespace(PathBuf),
+    /// The agent's own: capturing it would capture the agent's own calls and the node's.
+    #[error("{0} is the network namespace of the node, which is never captured; name the pod's own")]
+    Nodes(PathBuf),
     /// The cookie cannot be read.
     #[error(
         "cannot read the cookie of the network namespace {path}: {source}; SO_NETNS_COOKIE needs Linux 5.14"
@@ -47,16 +57,21 @@ pub enum NamespaceError {
 }
 
 impl Namespace {
-    /// Opens `path` and reads its cookie. Changes the calling thread's namespace: only for the dedicated threads.
-    pub(super) fn open_and_enter(path: &Path) -> Result<Self, NamespaceError> {
+    /// Opens `path` and reads its cookie; refuses `home`, the agent's own namespace. Changes the calling thread's namespace:
+    /// only for the dedicated threads.
+    pub(super) fn open_and_enter(path: &Path, home: &File) -> Result<Self, NamespaceError> {
         let open = |source| NamespaceError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(open)?;
-        let inode = file.metadata().map_err(open)?.ino();
+        // A pipe in the place of a namespace must not make the thread wait for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(open)?;
+        let name = file_name(&file.metadata().map_err(open)?);
+        if home.metadata().is_ok_and(|home| file_name(&home) == name) {
+            return Err(NamespaceError::Nodes(path.to_owned()));
+        }
         let descriptor = OwnedFd::from(file);
         enter(descriptor.as_fd()).map_err(|_| NamespaceError::NotANamespace(path.to_owned()))?;
         let cookie = cookie_of_this_thread()
             .map_err(|source| NamespaceError::Cookie { path: path.to_owned(), source })?;
-        Ok(Self { descriptor: Arc::new(descriptor), path: path.to_owned(), inode, cookie })
+        Ok(Self { descriptor: Arc::new(descriptor), path: path.to_owned(), file: name, cookie })
     }
 
     /// The cookie that `bpf_get_netns_cookie` returns for sockets made here; never used twice until reboot.
@@ -80,7 +95,7 @@ impl Namespace {
     /// Whether `path` still names this namespace.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+        std::fs::metadata(&self.path).is_ok_and(|found| file_name(&found) == self.file)
     }
 }
 

@@ -85,6 +85,18 @@ impl Plumbing {
             .run(Arc::clone(namespace), set_sysctls)
             .await?
             .map_err(|source| PlumbingError::Sysctl { path: namespace.path().to_owned(), source })?;
+        let plumbing = Self { namespace: Arc::clone(namespace), sysctls_before, mark };
+        match plumbing.add_routes(threads).await {
+            Ok(()) => Ok(plumbing),
+            Err(error) => {
+                plumbing.remove(threads).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn add_routes(&self, threads: &NamespaceThreads) -> Result<(), PlumbingError> {
+        let (namespace, mark) = (&self.namespace, self.mark);
         let handle = netlink(threads, namespace).await?;
         let fail = |action| {
             let path = namespace.path().to_owned();
@@ -102,7 +114,7 @@ impl Plumbing {
         if add_rule(&handle, IpVersion::V6, mark).await.is_ok() {
             let _ = handle.route().add(route(&IpVersion::V6)).replace().execute().await;
         }
-        Ok(Self { namespace: Arc::clone(namespace), sysctls_before, mark })
+        Ok(())
     }
 
     /// Undoes [`Plumbing::install`]. A namespace that is going away may refuse; there is nothing left to undo then.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    bpf::{Capture, CaptureError, CaptureStatus, Heartbeat, PodCounts, WantedPod},
+    bpf::{Capture, CaptureError, CaptureStatus, Heartbeat, OriginalDestinations, PodCounts, WantedPod},
     observe::views::{CaptureCount, CaptureView, MapView, ProgramView},
     snapshot::{Problem, Snapshot},
 };
@@ -49,6 +49,19 @@ impl Kernel {
     pub fn captured(&self) -> HashSet<String> {
         let counters = self.lock().as_ref().map(Capture::counters).unwrap_or_default();
         counters.into_iter().filter_map(|counts| counts.uid).collect()
+    }
+
+    /// The reader of original destinations; none after the release.
+    #[must_use]
+    pub fn original_destinations(&self) -> Option<OriginalDestinations> {
+        self.lock().as_ref().map(Capture::original_destinations)
+    }
+
+    /// Brings what the programs have logged to the agent's log; their ring holds only so much.
+    pub fn drain_log(&self) {
+        if let Some(capture) = &mut *self.lock() {
+            capture.drain_log();
+        }
     }
 
     /// What people see of it.

@@ -176,9 +176,14 @@ async fn install(
     let plumbing = Plumbing::install(&means.threads, namespace, means.sockets.delivery_mark())
         .await
         .map_err(|error| problem(&enrolled.pod, &error))?;
-    let (per_worker, kernel) = listen(&means.threads, namespace, means.ports, workers.len(), &means.sockets)
-        .await
-        .map_err(|error| problem(&enrolled.pod, &error))?;
+    let listening = listen(&means.threads, namespace, means.ports, workers.len(), &means.sockets).await;
+    let (per_worker, kernel) = match listening {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            plumbing.remove(&means.threads).await;
+            return Err(problem(&enrolled.pod, &error));
+        }
+    };
     for (worker, listeners) in workers.iter().zip(per_worker) {
         let (uid, namespace) = (Arc::clone(uid), Arc::clone(namespace));
         worker.tell(Command::Enrol { uid, namespace, listeners });

@@ -5,7 +5,7 @@ use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -21,7 +21,9 @@ use crate::{
     control::files::{FileSource, FilesError, Reading},
     identity::IdentityStore,
     netns::{ListenerPorts, NamespaceThreads, SocketOptions},
-    observe::{AccessLog, ConnectionLimits, Connections, SeriesTable, access_log::AccessLogError},
+    observe::{
+        AccessLog, ConnectionLimits, Connections, SeriesTable, access_log::AccessLogError, monotonic_ns,
+    },
     snapshot::{Snapshot, build::Context},
     worker::{Command, ConnectLimits, Shared, WorkerHandle},
 };
@@ -32,6 +34,10 @@ const NAMESPACE_THREADS: usize = 2;
 const SERIES: usize = 20_000;
 /// How often what failed is tried again and namespaces are looked at.
 const RETRY: Duration = Duration::from_secs(1);
+/// A worker that has not come round its loop for so long never will.
+const STUCK: Duration = Duration::from_secs(30);
+/// How long a worker may take to stop after its drain.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +57,11 @@ pub enum StartError {
     /// Metrics or admin socket.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A worker thread is not there any more, or does not come round its loop.
+    #[error(
+        "worker {0} {1}: the agent ends, so that it is started again; the kernel follows the fail mode until then"
+    )]
+    Worker(usize, &'static str),
     /// Threads, event loops, signals.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -77,9 +88,18 @@ pub fn run(arguments: AgentArguments, admin_socket: PathBuf) -> Result<(), Start
     })
 }
 
+/// What an agent reads and writes, started before the kernel is touched.
+struct Inputs {
+    readings: watch::Receiver<Arc<Reading>>,
+    identities: IdentityStore,
+    access_log: AccessLog,
+    took_over: bool,
+}
+
 /// A running agent.
 struct Agent {
     arguments: AgentArguments,
+    admin_socket: PathBuf,
     kernel: Kernel,
     pods: Pods,
     publisher: Publisher,
@@ -92,13 +112,37 @@ struct Agent {
 
 impl Agent {
     async fn start(arguments: AgentArguments, admin_socket: PathBuf) -> Result<Self, StartError> {
-        // Nothing in the kernel changes before everything that can refuse to start has started.
-        let readings = FileSource::start(&arguments.manifests)?;
-        let identities = authority::start(&arguments)?;
-        let access_log =
-            AccessLog::start(&servers::access_log_target(&arguments.access_log), arguments.worker_count())?;
-        let took_over = arguments.bpffs.exists();
-        let capture = Capture::start(&capture_config(&arguments)?)?;
+        // Nothing in the kernel changes before what mostly refuses to start has started.
+        let inputs = Inputs {
+            readings: FileSource::start(&arguments.manifests)?,
+            identities: authority::start(&arguments)?,
+            access_log: AccessLog::start(
+                &servers::access_log_target(&arguments.access_log),
+                arguments.worker_count(),
+            )?,
+            took_over: arguments.bpffs.exists(),
+        };
+        let took_over = inputs.took_over;
+        let kernel = Kernel::new(Capture::start(&capture_config(&arguments)?)?);
+        let started = Self::start_around(kernel.clone(), arguments, admin_socket, inputs).await;
+        if started.is_err() && !took_over {
+            // The first error is the one to tell. What an earlier agent left stays as it was.
+            let _second = kernel.release();
+        }
+        started
+    }
+
+    /// Everything that needs the capture.
+    async fn start_around(
+        kernel: Kernel,
+        arguments: AgentArguments,
+        admin_socket: PathBuf,
+        inputs: Inputs,
+    ) -> Result<Self, StartError> {
+        let Inputs { readings, identities, access_log, took_over } = inputs;
+        let released = || StartError::System(io::Error::other("the capture was released"));
+        let (heartbeat, destinations) =
+            kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
         let published = Published::default();
         let threads = NamespaceThreads::start(NAMESPACE_THREADS)?;
         let sockets = SocketOptions { mark: arguments.mark, congestion: arguments.congestion_control() };
@@ -108,7 +152,6 @@ impl Agent {
             SeriesTable::new(SERIES),
             access_log.clone(),
         );
-        let destinations = capture.original_destinations();
         let shared = Shared {
             snapshot: Arc::clone(&published.snapshot),
             identities: identities.clone(),
@@ -122,8 +165,6 @@ impl Agent {
         let workers: io::Result<Vec<WorkerHandle>> =
             (0..arguments.worker_count()).map(|index| WorkerHandle::start(index, shared.clone())).collect();
         let workers = Arc::new(workers?);
-        let heartbeat = capture.heartbeat();
-        let kernel = Kernel::new(capture);
         let parts = servers::Parts {
             published: &published,
             connections: &connections,
@@ -142,7 +183,18 @@ impl Agent {
         };
         let publisher = Publisher::new(published.clone(), context(&arguments));
         let pods = Pods::new(means);
-        Ok(Self { arguments, kernel, pods, publisher, published, identities, readings, workers, access_log })
+        Ok(Self {
+            arguments,
+            admin_socket,
+            kernel,
+            pods,
+            publisher,
+            published,
+            identities,
+            readings,
+            workers,
+            access_log,
+        })
     }
 
     /// Follows the source until a signal comes.
@@ -161,10 +213,30 @@ impl Agent {
                     // The source has said why it stopped; what is known stays in force.
                     Err(_) => { ticks.tick().await; }
                 },
-                _ = ticks.tick() => self.follow().await,
+                _ = ticks.tick() => {
+                    self.kernel.drain_log();
+                    self.watch_workers()?;
+                    self.follow().await;
+                }
             }
         }
         self.stop().await
+    }
+
+    /// An agent without one of its workers serves only a part of the connections, and its heartbeat has stopped: better none,
+    /// and a new one. The pins stay, so the kernel follows the fail mode.
+    fn watch_workers(&self) -> Result<(), StartError> {
+        let now = monotonic_ns();
+        for (index, worker) in self.workers.iter().enumerate() {
+            if let Some(what) = ailment(worker.has_ended(), now.saturating_sub(worker.alive_ns())) {
+                if let Some(heartbeat) = self.kernel.heartbeat() {
+                    heartbeat.stop();
+                }
+                let _ = std::fs::remove_file(&self.admin_socket);
+                return Err(StartError::Worker(index, what));
+            }
+        }
+        Ok(())
     }
 
     async fn reload(&mut self) {
@@ -194,14 +266,25 @@ impl Agent {
         for worker in self.workers.iter() {
             worker.tell(Command::Stop { drain });
         }
-        let workers = Arc::clone(&self.workers);
-        // Joining blocks; connections that drain may take a while.
-        let joined = tokio::task::spawn_blocking(move || workers.iter().for_each(WorkerHandle::join)).await;
+        let stuck = self.join_workers(drain + PATIENCE).await;
         if self.arguments.on_stop == OnStop::Release {
             self.pods.release_all(&self.workers).await;
         }
         self.access_log.stop();
-        joined.map_err(|error| StartError::System(io::Error::other(error)))
+        let _ = std::fs::remove_file(&self.admin_socket);
+        stuck.map_or(Ok(()), |index| Err(StartError::Worker(index, "did not stop")))
+    }
+
+    /// Waits for the threads; which one has not ended by then.
+    async fn join_workers(&self, within: Duration) -> Option<usize> {
+        let deadline = Instant::now() + within;
+        loop {
+            let running = self.workers.iter().position(|worker| !worker.has_ended());
+            if running.is_none() || Instant::now() >= deadline {
+                return running;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// New connections go straight from now on; connections that are carried go on until they are drained.
@@ -209,6 +292,14 @@ impl Agent {
         if let Err(error) = self.kernel.release() {
             tracing::error!(%error, "the capture could not be undone wholly");
         }
+    }
+}
+
+/// What is wrong with a worker that came round its loop so many nanoseconds ago.
+fn ailment(has_ended: bool, silent_ns: u64) -> Option<&'static str> {
+    match has_ended {
+        true => Some("has ended"),
+        false => (u128::from(silent_ns) > STUCK.as_nanos()).then_some("is stuck"),
     }
 }
 
@@ -252,5 +343,19 @@ fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_given_up_when_it_ended_or_is_silent_for_long() {
+        let seconds = |count: u64| count * 1_000_000_000;
+        assert_eq!(ailment(false, 0), None);
+        assert_eq!(ailment(false, seconds(29)), None, "the heartbeat stops long before, and may come back");
+        assert_eq!(ailment(false, seconds(31)), Some("is stuck"));
+        assert_eq!(ailment(true, 0), Some("has ended"));
     }
 }

@@ -61,7 +61,16 @@ fn outbound(snapshot: &Snapshot, destination: SocketAddr) -> Result<Target<'_>, 
     }
 }
 
+/// Ports of the agent in a pod, which are nobody's destination: what is delivered to one would come in again.
+fn is_reserved(port: u16) -> bool {
+    [OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT].contains(&port)
+}
+
 fn plaintext<'any>(mode: MtlsMode, address: SocketAddr, client: IpAddr) -> Result<Target<'any>, CloseReason> {
+    // From outside a loopback address cannot be reached: a process of the pod dialled the agent's listener itself.
+    if address.ip().is_loopback() || is_reserved(address.port()) {
+        return Err(CloseReason::NotCaptured);
+    }
     match mode {
         MtlsMode::Permissive => Ok(Target::Application { address, client }),
         MtlsMode::Strict => Err(CloseReason::PlaintextRefused),
@@ -83,8 +92,7 @@ fn stream(
     };
     let ours =
         address.ip().to_canonical() == own.to_canonical() || here.workload.addresses.contains(&address.ip());
-    let reserved = [OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT].contains(&address.port());
-    if ours && !reserved { Ok(address) } else { Err(CloseReason::BadRequest(400)) }
+    if ours && !is_reserved(address.port()) { Ok(address) } else { Err(CloseReason::BadRequest(400)) }
 }
 
 /// The target port of `host:port` at the pod with the address `own`.

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -64,7 +64,7 @@ pub struct WorkerHandle {
     commands: mpsc::UnboundedSender<Command>,
     alive_ns: Arc<AtomicU64>,
     tunnels: Arc<TunnelGauge>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: JoinHandle<()>,
 }
 
 impl WorkerHandle {
@@ -82,7 +82,7 @@ impl WorkerHandle {
             let local = LocalSet::new();
             local.block_on(&runtime, run(index, shared, inbox, pulse));
         })?;
-        Ok(Self { commands, alive_ns, tunnels, thread: Mutex::new(Some(thread)) })
+        Ok(Self { commands, alive_ns, tunnels, thread })
     }
 
     /// Sends a command; a worker that has stopped needs none.
@@ -102,13 +102,10 @@ impl WorkerHandle {
         Arc::clone(&self.tunnels)
     }
 
-    /// Waits for the thread to end, after [`Command::Stop`].
-    pub fn join(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A worker that panicked has said so on its own.
-            let _ = thread.join();
-        }
+    /// Whether the thread has ended: after [`Command::Stop`] and the drain, or because it panicked, which it has said itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 }
 

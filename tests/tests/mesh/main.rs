@@ -15,5 +15,6 @@ mod programs;
 mod record;
 mod refuse;
 mod scene;
+mod seams;
 mod wire;
 mod world;
