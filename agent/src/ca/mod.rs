@@ -55,7 +55,7 @@ pub enum CaError {
     #[error("the CA's TLS configuration: {0}")]
     Tls(#[from] rustls::Error),
     /// The listening socket.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on --listen {address}: {source}; name an address of this machine and a free port")]
     Listen {
         /// The address asked for.
         address: SocketAddr,

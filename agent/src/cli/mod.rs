@@ -39,6 +39,7 @@ pub struct Arguments {
 
 /// What all commands share.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Of every command")]
 pub struct Options {
     /// Unix socket of the agent
     #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]

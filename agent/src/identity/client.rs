@@ -152,7 +152,7 @@ impl CaClient {
     }
 
     fn failure(&self, status: &Status) -> IssueError {
-        let text = format!("CA {}: {:?}: {}", self.options.url, status.code(), causes(status));
+        let text = format!("CA {}: {}", self.options.url, causes(status));
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
                 IssueError::Refused(text)
@@ -168,10 +168,13 @@ impl CertificateSource for CaClient {
     }
 }
 
-/// The error with everything below it: tonic's own text is only `transport error`.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+/// What the CA said, or why it could not be asked with everything below: tonic's own text is only `transport error`.
+fn causes(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    if text.is_empty() {
+        text = status.code().description().to_owned();
+    }
+    let mut next = std::error::Error::source(status);
     while let Some(cause) = next {
         text = format!("{text}: {cause}");
         next = cause.source();
