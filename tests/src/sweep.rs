@@ -24,7 +24,14 @@ pub fn sweep() {
 
 /// Names in a folder that belong to worlds of dead processes.
 fn orphans(folder: &Path) -> Vec<String> {
-    named(folder, |name| owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()))
+    named(folder, |name| owner(name).is_some_and(|pid| !lives(pid)))
+}
+
+/// Whether a process is there and has not ended: one whose end nobody has taken note of yet is dead (proc(5), state `Z`).
+#[must_use]
+pub fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 /// Names in a folder that begin with `prefix`: what a world still has there.
@@ -45,7 +52,19 @@ fn owner(name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
+
+    #[test]
+    fn what_has_ended_does_not_live() {
+        assert!(lives(std::process::id()));
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        while lives(ended.id()) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(Path::new("/proc").join(ended.id().to_string()).exists());
+        assert!(ended.wait().unwrap().success());
+    }
 
     #[test]
     fn reads_the_owner_from_a_name() {

@@ -12,7 +12,9 @@ use crate::tls::sha256;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
-    #[error("token file {path}: {reason}; make one with `(umask 077; openssl rand -hex 32 > {path})`, and give agents the same")]
+    #[error(
+        "token file {path}: {reason}; make one with `(umask 077; openssl rand -hex 32 > {path})`, and give agents the same"
+    )]
     Read {
         /// The file.
         path: String,

@@ -90,7 +90,8 @@ mod tests {
             detail: "no".to_owned(),
             advice: format!("mend {name}"),
         };
-        let text = text(&[requirement(CAPABILITIES), requirement("map")], Fit { width: Some(60), wide: false });
+        let text =
+            text(&[requirement(CAPABILITIES), requirement("map")], Fit { width: Some(60), wide: false });
         assert!(text.contains("capabilities: mend capabilities\n"), "{text}");
         assert!(!text.contains("mend map") && text.contains("as root"), "{text}");
     }

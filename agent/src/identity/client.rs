@@ -152,7 +152,8 @@ impl CaClient {
     }
 
     fn failure(&self, status: &Status) -> IssueError {
-        let text = format!("CA {}: {}", self.options.url, causes(status));
+        let said = if status.message().is_empty() { status.code().description() } else { status.message() };
+        let text = format!("CA {}: {}", self.options.url, with_causes(said.to_owned(), status));
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
                 IssueError::Refused(text)
@@ -168,13 +169,13 @@ impl CertificateSource for CaClient {
     }
 }
 
-/// What the CA said, or why it could not be asked with everything below: tonic's own text is only `transport error`.
-fn causes(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    if text.is_empty() {
-        text = status.code().description().to_owned();
-    }
-    let mut next = std::error::Error::source(status);
+/// The error with everything below it: tonic's own text is only `transport error`.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    with_causes(error.to_string(), error)
+}
+
+fn with_causes(mut text: String, error: &(dyn std::error::Error + 'static)) -> String {
+    let mut next = error.source();
     while let Some(cause) = next {
         text = format!("{text}: {cause}");
         next = cause.source();

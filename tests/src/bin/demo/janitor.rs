@@ -37,13 +37,19 @@ impl Janitor {
 /// The janitor's whole life: waits, then sweeps.
 pub(crate) fn work(owner: &str) {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let Ok(owner) = owner.parse::<u32>() else { return };
     // Names of a run belong to nobody only when its process is gone, not merely its pipe.
     for _ in 0..250 {
-        if !Path::new("/proc").join(owner).exists() {
+        if !sweep::lives(owner) {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     sweep::sweep();
-    println!("\nstopped; namespaces, programs and scratch files of the demo are removed");
+    let left = sweep::of_world(Path::new(sweep::BPFFS), &format!("ph{owner}x"));
+    if left.is_empty() {
+        println!("\nstopped; namespaces, programs and scratch files of the demo are removed");
+    } else {
+        println!("\nstopped, but process {owner} has not ended: the next run cleans up after it");
+    }
 }

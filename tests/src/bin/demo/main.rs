@@ -18,6 +18,9 @@ use janitor::Janitor;
 use scene::Scene;
 use screen::Screen;
 
+/// Columns of a terminal of 80, less our margin.
+const TABLE_WIDTH: &str = "77";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -76,11 +79,9 @@ fn set_up(screen: &mut Screen) -> Result<Scene, Fault> {
     let services: Vec<String> = scene.service.cluster_ips.iter().map(ToString::to_string).collect();
     screen
         .say(&format!("service orders  {}  port 80  ->  orders-1, orders-2 port 8080", services.join("  ")));
-    screen.aside(
-        "Each node and pod is a network namespace; the programs are plain Python and know nothing of a mesh.",
-    );
-    screen
-        .aside("curl in client -> orders on node b -> prices on node a: every call crosses the wire twice.");
+    screen.aside("Each node and pod is a network namespace; the programs are plain Python and");
+    screen.aside("know nothing of a mesh. curl in client -> orders on node b -> prices on node");
+    screen.aside("a: every call crosses the wire twice.");
     Ok(scene)
 }
 
@@ -99,17 +100,14 @@ fn call_by_service_address(screen: &mut Screen, scene: &mut Scene) -> Result<(),
     );
     screen.proof(outcome.by.len() == 2, "the calls are balanced over both endpoints");
     screen.say(&format!(
-        "on the wire: {} packets with {} bytes, {} through the tunnel port, {} begin a TLS record",
+        "on the wire: {} packets with {} bytes;\n{} of them at the tunnel's port, {} begin a TLS record",
         seen.packets,
         seen.bytes,
         wire::tunnelled(&seen),
         seen.tls_records
     ));
     let hidden = seen.hits.iter().all(|hits| *hits == 0) && wire::tunnelled(&seen) > 0 && seen.lost == 0;
-    screen.proof(
-        hidden,
-        &format!("the wire carries ciphertext: the payload \"{}\" was seen 0 times", scene::SECRET),
-    );
+    screen.proof(hidden, &format!("only ciphertext on the wire: \"{}\" was seen 0 times", scene::SECRET));
     Ok(())
 }
 
@@ -158,9 +156,9 @@ fn show_the_record(screen: &mut Screen, scene: &mut Scene) -> Result<(), Fault> 
     std::thread::sleep(Duration::from_millis(1500));
     let node = &scene.mesh.a;
     screen.aside("node a$ posthaste connections");
-    screen.say(node.cli(&["connections"])?.trim_end());
+    screen.say(node.cli(&["connections", "--columns", TABLE_WIDTH])?.trim_end());
     let metrics = node.metrics()?;
-    let opened = metrics.sum("istio_tcp_connections_opened_total", &[]);
+    let opened = metrics.sum("istio_tcp_connections_opened_total", &[("reporter", "source")]);
     let labels = [("reporter", "source"), ("connection_security_policy", "mutual_tls")];
     let encrypted = metrics.sum("istio_tcp_connections_opened_total", &labels);
     screen.aside("node a$ curl :15020/metrics");
@@ -172,7 +170,8 @@ fn show_the_record(screen: &mut Screen, scene: &mut Scene) -> Result<(), Fault> 
     ] {
         screen.say(&format!("{name:<38} {}", metrics.sum(name, labels)));
     }
-    let claim = format!("{encrypted} of {opened} connections are recorded as opened here under mutual TLS");
+    let claim =
+        format!("{encrypted} of {opened} connections that began on node a are recorded under mutual TLS");
     screen.proof(encrypted >= 20.0, &claim);
     Ok(())
 }
@@ -184,14 +183,16 @@ fn stay(screen: &mut Screen, scene: &mut Scene) -> Result<(), Fault> {
     let client = scene.write_door()?;
     screen.step("It goes on until Ctrl-C. Try, in another terminal as root:");
     let binary = agent::binary()?;
-    let command = format!("{} --admin-socket {}", binary.display(), scene.mesh.a.socket().display());
-    screen.say(&format!("{command} connections --watch"));
-    screen.say(&format!("{command} status      (or services, workloads, certs)"));
+    screen.say(&format!("export POSTHASTE_ADMIN_SOCKET={}", scene.mesh.a.socket().display()));
+    screen.say(&format!("{} connections --watch", binary.display()));
+    screen.say(&format!("{} status", binary.display()));
+    screen.aside("(or services, workloads, certs)");
     for address in scene.addresses() {
         screen.say(&format!("{} curl --globoff {address}/order/hello", client.display()));
     }
     let manifests = scene.mesh.manifests.folder().display();
-    screen.say(&format!("ls {manifests}      (edit what is in there and see `services` change)"));
+    screen.say(&format!("ls {manifests}"));
+    screen.aside("(edit what is in there and see `services` change)");
     loop {
         std::thread::park();
     }

@@ -7,7 +7,7 @@ pub(crate) struct NodePicture {
 }
 
 /// Inner width of a node's box.
-const WIDTH: usize = 30;
+const WIDTH: usize = 25;
 /// What lies between the boxes; the middle line carries the tunnel.
 const GAP: &str = "                      ";
 const WIRE: &str = "══ HBONE, mutual TLS ═";
@@ -30,7 +30,7 @@ fn node_box(node: &NodePicture, rows: usize) -> Vec<String> {
     let mut lines = vec![format!("┌{title}{}┐", "─".repeat(WIDTH.saturating_sub(title.chars().count())))];
     for row in 0..rows {
         let text =
-            node.pods.get(row).map_or(String::new(), |(name, address)| format!(" {name:<11}{address:>16}"));
+            node.pods.get(row).map_or(String::new(), |(name, address)| format!(" {name:<9}{address:>14}"));
         lines.push(inside(&text));
     }
     lines.push(inside("    │ captured by eBPF"));
@@ -57,7 +57,7 @@ mod tests {
         let right = NodePicture { name: "b", pods: vec![pod("orders-1")] };
         let text = draw(&left, &right);
         let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
-        assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
+        assert!(widths.iter().all(|width| *width == widths[0] && *width <= 77), "{text}");
         let wire = text.lines().find(|line| line.contains(WIRE)).unwrap();
         assert_eq!(wire.matches("posthaste agent").count(), 2, "{text}");
     }
