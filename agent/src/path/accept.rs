@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{net::TcpStream, time::timeout};
@@ -19,7 +20,7 @@ use crate::{
         Incoming, reference,
         stream::{ReadAhead, ServerStream},
     },
-    worker::{PodHere, Worker},
+    worker::{Entry, PodHere, Worker},
 };
 
 /// A connection of the application, brought here by the connect hooks.
@@ -35,7 +36,10 @@ pub fn entering(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client:
     let destination = canonical(destination);
     if destination.port() == TUNNEL_PORT {
         let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
-        pod.spawn(async move { tunnel(worker, task_pod, near, client, destination.ip()).await });
+        pod.spawn(|entry| async move {
+            let _entry = entry;
+            tunnel(worker, task_pod, near, client, destination.ip()).await;
+        });
     } else {
         start(worker, pod, Arrival::<reference::ReferenceIncoming>::Plaintext { near, client, destination });
     }
@@ -56,8 +60,17 @@ pub fn destination<I: Incoming>(worker: &Worker, arrival: &Arrival<I>) -> Result
 }
 
 fn start<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
-    let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
-    pod.spawn(async move { carry(&worker, &task_pod, arrival).await });
+    pod.spawn(|entry| work(Rc::clone(worker), Rc::clone(pod), arrival, entry));
+}
+
+/// The task of one connection; its size is what each of them costs.
+pub(super) async fn work<I: Incoming>(
+    worker: Rc<Worker>,
+    pod: Rc<PodHere>,
+    arrival: Arrival<I>,
+    _entry: Entry,
+) {
+    carry(&worker, &pod, arrival).await;
 }
 
 /// Serves one tunnel: the TLS handshake under a deadline, then every stream on its own.
@@ -77,10 +90,22 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
     let handler = {
         let (worker, pod) = (Rc::clone(&worker), Rc::clone(&pod));
         move |request| {
-            start(&worker, &pod, Arrival::Tunnelled { request, client, own, peer: peer.clone() });
+            start(
+                &worker,
+                &pod,
+                Arrival::Tunnelled { request: Box::new(request), client, own, peer: peer.clone() },
+            );
         }
     };
-    let ended = reference::serve(stream, settings, handler, worker.draining()).await;
+    let (stopping, leaving) = (worker.draining(), pod.leaving());
+    let drain = async {
+        tokio::select! {
+            within = stopping => within,
+            // What runs goes on for as long as it likes.
+            () = leaving => Duration::MAX,
+        }
+    };
+    let ended = reference::serve(stream, settings, handler, drain).await;
     tracing::debug!(%client, ?ended, "tunnel ended");
 }
 
