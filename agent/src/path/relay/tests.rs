@@ -52,6 +52,7 @@ async fn rest(socket: &mut TcpStream) -> (Vec<u8>, Option<io::ErrorKind>) {
 
 fn reset(socket: TcpStream) {
     super::reset_on_drop(&socket);
+    drop(socket);
 }
 
 /// Writes until nobody takes any more.
