@@ -110,6 +110,34 @@ fn in_order() {
     });
 }
 
+/// Whatever the order in which data, ends and answers meet.
+#[test]
+fn ends_are_never_lost() {
+    on_worker(async {
+        let mut line = Line::lay(Settings::default()).await;
+        for _ in 0..30 {
+            let (client, server, caller, called) = line.relayed().await;
+            half_close_by_the_server(client, server).await;
+            all_finished((caller, called)).await;
+            let (mut client, mut server, caller, called) = line.relayed().await;
+            let speak = async {
+                server.write_all(b"done speaking").await.unwrap();
+                server.shutdown().await.unwrap();
+                rest(&mut server).await
+            };
+            let listen = async {
+                client.write_all(b"said at once").await.unwrap();
+                client.shutdown().await.unwrap();
+                rest(&mut client).await
+            };
+            let (said, heard) = tokio::join!(speak, listen);
+            assert_eq!((said.0, said.1), (b"said at once".to_vec(), None));
+            assert_eq!((heard.0, heard.1), (b"done speaking".to_vec(), None));
+            all_finished((caller, called)).await;
+        }
+    });
+}
+
 #[test]
 fn resets() {
     on_worker(async {
