@@ -34,8 +34,7 @@ pub fn entering(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client:
     let client = canonical(client);
     let destination = canonical(destination);
     if destination.port() == TUNNEL_PORT {
-        let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
-        pod.spawn(async move { tunnel(worker, task_pod, near, client, destination.ip()).await });
+        pod.spawn(tunnel(Rc::clone(worker), Rc::clone(pod), near, client, destination.ip()));
     } else {
         start(worker, pod, Arrival::<reference::ReferenceIncoming>::Plaintext { near, client, destination });
     }
@@ -56,8 +55,7 @@ pub fn destination<I: Incoming>(worker: &Worker, arrival: &Arrival<I>) -> Result
 }
 
 fn start<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
-    let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
-    pod.spawn(async move { carry(&worker, &task_pod, arrival).await });
+    pod.spawn(carry(Rc::clone(worker), Rc::clone(pod), arrival));
 }
 
 /// Serves one tunnel: the TLS handshake under a deadline, then every stream on its own.
@@ -77,7 +75,11 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
     let handler = {
         let (worker, pod) = (Rc::clone(&worker), Rc::clone(&pod));
         move |request| {
-            start(&worker, &pod, Arrival::Tunnelled { request, client, own, peer: peer.clone() });
+            start(
+                &worker,
+                &pod,
+                Arrival::Tunnelled { request: Box::new(request), client, own, peer: peer.clone() },
+            );
         }
     };
     let ended = reference::serve(stream, settings, handler, worker.draining()).await;

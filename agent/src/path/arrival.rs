@@ -32,8 +32,8 @@ pub enum Arrival<I> {
     },
     /// A stream of a tunnel that ends at the pod.
     Tunnelled {
-        /// The peer's CONNECT.
-        request: I,
+        /// The peer's CONNECT; boxed, because it is gone once it is answered.
+        request: Box<I>,
         /// Where the tunnel comes from: the calling pod's own address.
         client: SocketAddr,
         /// The pod's address that the tunnel was made to.

@@ -23,23 +23,26 @@ use crate::{
 };
 
 /// Carries one connection, from its arrival to its record.
-pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &PodHere, arrival: Arrival<I>) {
+pub async fn carry<I: Incoming>(worker: Rc<Worker>, pod: Rc<PodHere>, arrival: Arrival<I>) {
     let snapshot = worker.snapshot();
-    let Some(here) = identify::local_pod(&snapshot, pod) else {
+    let Some(here) = identify::local_pod(&snapshot, &pod).cloned() else {
         return arrival.refuse(CloseReason::UnknownPod);
     };
-    let record = record::open(worker, here, &arrival, &snapshot);
+    let record = record::open(&worker, &here, &arrival, &snapshot);
     let reached = async {
-        let destination = accept::destination(worker, &arrival)?;
+        let destination = accept::destination(&worker, &arrival)?;
         record.destination(destination);
-        let target = route::choose(&snapshot, here, &arrival, destination)?;
+        let target = route::choose(&snapshot, &here, &arrival, destination)?;
         record::note(&record, &target);
-        connect::reach(worker, pod, here, &target, &arrival, &record).await
+        connect::reach(&worker, &pod, &here, &target, &arrival, &record).await
     };
-    match reached.await {
+    // Boxed, because its state is large and an idle connection must not hold it; nor the world that it was reached in.
+    let reached = Box::pin(reached).await;
+    drop(snapshot);
+    match reached {
         Ok(far) => {
             record.connected();
-            let reason = relay::relay(arrival, far, &pod.baggage(here), &record).await;
+            let reason = relay::relay(arrival, far, pod.baggage(&here), &record).await;
             record.close(reason);
         }
         Err(reason) => {

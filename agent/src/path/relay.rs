@@ -7,6 +7,7 @@ use std::{
     future::poll_fn,
     io,
     os::fd::AsFd,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -47,7 +48,7 @@ pub enum End {
 pub async fn relay<I: Incoming>(
     arrival: Arrival<I>,
     reached: Reached,
-    baggage: &str,
+    baggage: Arc<str>,
     connection: &Connection,
 ) -> CloseReason {
     let Reached { far, outstanding: _outstanding } = reached;
@@ -74,7 +75,7 @@ pub async fn relay<I: Incoming>(
             from_client(&through_tunnel(&near, send, receive, &count).await)
         }
         (Arrival::Tunnelled { request, .. }, Far::Socket(application)) => {
-            let Ok((send, receive)) = request.accept(Some(baggage)) else { return CloseReason::ClientReset };
+            let Ok((send, receive)) = request.accept(Some(&baggage)) else { return CloseReason::ClientReset };
             let _attached = connection.sockets(Some(application.as_fd()), None);
             let count = record::Bytes { record: connection, near_is_client: false };
             from_server(&through_tunnel(&application, send, receive, &count).await)

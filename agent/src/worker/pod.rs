@@ -1,6 +1,12 @@
 //! A pod as one worker holds it: its namespace, and every task that works for it, so that all can be ended when it leaves.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use slab::Slab;
 use tokio::task::AbortHandle;
@@ -42,11 +48,8 @@ impl PodHere {
     /// Runs a connection's task until it ends or the pod is gone.
     pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let key = self.tasks.borrow().vacant_key();
-        let entry = Entry { pod: Rc::clone(self), key };
-        let handle = tokio::task::spawn_local(async move {
-            let _entry = entry;
-            task.await;
-        });
+        let tracked = Tracked { task: Box::pin(task), _entry: Entry { pod: Rc::clone(self), key } };
+        let handle = tokio::task::spawn_local(tracked);
         self.tasks.borrow_mut().insert(handle.abort_handle());
     }
 
@@ -101,6 +104,20 @@ fn write_baggage(workload: &Workload) -> String {
         ..Baggage::default()
     }
     .to_string()
+}
+
+/// A task and its entry, in that order: the task is dropped first. An `async` block would hold the task twice.
+struct Tracked<F> {
+    task: Pin<Box<F>>,
+    _entry: Entry,
+}
+
+impl<F: Future<Output = ()>> Future for Tracked<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.task.as_mut().poll(context)
+    }
 }
 
 /// Takes the task off the list when it ends, however it ends.
