@@ -1,7 +1,7 @@
 //! Sockets made ahead of need, so that a connection does not wait for a namespace thread.
 //!
 //! Each worker has its own stock. It starts empty for each pod, kind and family; a miss is served at once by a
-//! namespace thread and makes the stock grow, so that a busy pod has up to [`MOST`] at hand and an idle one none to speak of.
+//! namespace thread and makes the stock grow, so that a busy pod has up to [`MOST`] at hand, and one that became quiet none.
 
 use std::{
     cell::RefCell,
@@ -40,6 +40,8 @@ struct Stored {
     /// How many to make at the next refill; doubles at each miss.
     batch: usize,
     refilling: bool,
+    /// Somebody took one since the last [`SocketStock::shrink`].
+    used: bool,
 }
 
 /// One worker's stock; cheap to clone, not to be sent.
@@ -83,6 +85,12 @@ impl SocketStock {
         connect(socket, destination).await
     }
 
+    /// Gives back what nobody took anything of since the last call: descriptors of quiet pods, and sockets of a pod that was
+    /// forgotten while one of its last connections asked for one.
+    pub fn shrink(&self) {
+        self.shelves.borrow_mut().retain(|_, stored| std::mem::take(&mut stored.used));
+    }
+
     /// Forgets a pod that left; its unused sockets would keep its namespace alive.
     pub fn forget(&self, cookie: u64) {
         self.shelves.borrow_mut().retain(|shelf, _| shelf.0 != cookie);
@@ -94,6 +102,7 @@ impl SocketStock {
             let mut shelves = self.shelves.borrow_mut();
             let stored = shelves.entry(shelf).or_default();
             let found = stored.sockets.pop();
+            stored.used = true;
             let low = stored.sockets.len() * 2 < stored.batch || found.is_none();
             let refill = (low && !stored.refilling).then(|| {
                 if found.is_none() {
@@ -149,4 +158,28 @@ impl SocketStock {
 
 async fn connect(socket: Socket, destination: SocketAddr) -> io::Result<TcpStream> {
     TcpSocket::from_std_stream(socket.into()).connect(destination).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_uses_is_given_back() {
+        let options = SocketOptions { mark: 1, congestion: None };
+        let stock = SocketStock::new(NamespaceThreads::start(1).unwrap(), options);
+        for (cookie, used) in [(1, true), (2, false)] {
+            let sockets = vec![Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()];
+            let stored = Stored { sockets, used, ..Stored::default() };
+            stock.shelves.borrow_mut().insert((cookie, Kind::Dial, Family::V4), stored);
+        }
+        let kept = || stock.shelves.borrow().keys().map(|shelf| shelf.0).collect::<Vec<_>>();
+        stock.shrink();
+        assert_eq!(kept(), [1]);
+        stock.shrink();
+        assert!(kept().is_empty());
+    }
 }

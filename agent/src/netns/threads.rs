@@ -9,10 +9,7 @@ use std::{
     io,
     os::fd::AsFd,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError, TryLockError,
-        mpsc::{self, TryRecvError},
-    },
+    sync::{Arc, Mutex, PoisonError, TryLockError, mpsc},
     thread,
 };
 
@@ -144,10 +141,7 @@ fn at_once(tasks: &Queue) -> Option<Task> {
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return None,
     };
-    match tasks.try_recv() {
-        Ok(task) => Some(task),
-        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-    }
+    tasks.try_recv().ok()
 }
 
 fn go_home(inside: &mut Inside, home: &File) {

@@ -30,6 +30,8 @@ pub struct Means {
 pub struct Pods {
     means: Means,
     enrolled: HashMap<Arc<str>, Enrolled>,
+    /// Namespaces of pods that are no longer captured and whose connections go on, until the pods have gone.
+    unlabelled: Vec<Arc<Namespace>>,
 }
 
 struct Enrolled {
@@ -43,7 +45,7 @@ impl Pods {
     /// Nobody enrolled yet.
     #[must_use]
     pub fn new(means: Means) -> Self {
-        Self { means, enrolled: HashMap::new() }
+        Self { means, enrolled: HashMap::new(), unlabelled: Vec::new() }
     }
 
     /// Follows `snapshot`. Whatever cannot be done is a problem, and is tried again at the next call.
@@ -57,8 +59,12 @@ impl Pods {
         let mut problems = self.open_new(snapshot).await;
         problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
         for (enrolled, gone) in left {
+            if !gone {
+                self.unlabelled.push(Arc::clone(&enrolled.namespace));
+            }
             self.release(enrolled, gone, workers).await;
         }
+        self.end_unlabelled(workers);
         let installed = self.install_new(workers, &mut problems).await;
         if installed {
             problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
@@ -66,6 +72,15 @@ impl Pods {
         problems.sort();
         problems.dedup();
         problems
+    }
+
+    /// A pod that was unlabelled first and went later leaves nothing either.
+    fn end_unlabelled(&mut self, workers: &[WorkerHandle]) {
+        for namespace in self.unlabelled.extract_if(.., |namespace| !namespace.is_current()) {
+            for worker in workers {
+                worker.tell(Command::Release { cookie: namespace.cookie(), gone: true });
+            }
+        }
     }
 
     /// Releases everything, for a clean stop; the kernel's side is undone by the caller.

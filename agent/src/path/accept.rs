@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{net::TcpStream, time::timeout};
@@ -19,7 +20,7 @@ use crate::{
         Incoming, reference,
         stream::{ReadAhead, ServerStream},
     },
-    worker::{PodHere, Worker},
+    worker::{Entry, PodHere, Worker},
 };
 
 /// A connection of the application, brought here by the connect hooks.
@@ -34,7 +35,11 @@ pub fn entering(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client:
     let client = canonical(client);
     let destination = canonical(destination);
     if destination.port() == TUNNEL_PORT {
-        pod.spawn(tunnel(Rc::clone(worker), Rc::clone(pod), near, client, destination.ip()));
+        let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
+        pod.spawn(|entry| async move {
+            let _entry = entry;
+            tunnel(worker, task_pod, near, client, destination.ip()).await;
+        });
     } else {
         start(worker, pod, Arrival::<reference::ReferenceIncoming>::Plaintext { near, client, destination });
     }
@@ -55,7 +60,17 @@ pub fn destination<I: Incoming>(worker: &Worker, arrival: &Arrival<I>) -> Result
 }
 
 fn start<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
-    pod.spawn(carry(Rc::clone(worker), Rc::clone(pod), arrival));
+    pod.spawn(|entry| work(Rc::clone(worker), Rc::clone(pod), arrival, entry));
+}
+
+/// The task of one connection; its size is what each of them costs.
+pub(super) async fn work<I: Incoming>(
+    worker: Rc<Worker>,
+    pod: Rc<PodHere>,
+    arrival: Arrival<I>,
+    _entry: Entry,
+) {
+    carry(&worker, &pod, arrival).await;
 }
 
 /// Serves one tunnel: the TLS handshake under a deadline, then every stream on its own.
@@ -82,7 +97,15 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
             );
         }
     };
-    let ended = reference::serve(stream, settings, handler, worker.draining()).await;
+    let (stopping, leaving) = (worker.draining(), pod.leaving());
+    let drain = async {
+        tokio::select! {
+            within = stopping => within,
+            // What runs goes on for as long as it likes.
+            () = leaving => Duration::MAX,
+        }
+    };
+    let ended = reference::serve(stream, settings, handler, drain).await;
     tracing::debug!(%client, ?ended, "tunnel ended");
 }
 

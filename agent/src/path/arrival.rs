@@ -32,7 +32,7 @@ pub enum Arrival<I> {
     },
     /// A stream of a tunnel that ends at the pod.
     Tunnelled {
-        /// The peer's CONNECT; boxed, because it is gone once it is answered.
+        /// The peer's CONNECT, in a place of its own: it is large, and gone once it is answered.
         request: Box<I>,
         /// Where the tunnel comes from: the calling pod's own address.
         client: SocketAddr,

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{arrival::Arrival, identify, route::Target};
+use super::{accept, arrival::Arrival, identify, route::Target};
 use crate::{
     config::TUNNEL_PORT,
     observe::{CloseReason, Connection, Security, monotonic_ns},
@@ -23,7 +23,7 @@ use crate::{
         ewma,
     },
     snapshot::{Endpoint, LocalPod, ServicePort, Workload},
-    tls::TlsIdentity,
+    tls::{self, TlsIdentity},
     tunnel::{Authority, ConnectRequest, ConnectionId, Incoming, Key, OpenError, Tunnel, headers, reference},
     worker::{PodHere, Worker},
 };
@@ -49,6 +49,31 @@ pub struct Reached {
     pub far: Far,
     /// Counts on the endpoint until it is dropped.
     pub outstanding: Option<Outstanding>,
+}
+
+/// Why an endpoint was not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setback {
+    /// No other endpoint would do better.
+    Here(CloseReason),
+    /// Another one may.
+    There(CloseReason),
+}
+
+impl Setback {
+    fn reason(self) -> CloseReason {
+        match self {
+            Self::Here(reason) | Self::There(reason) => reason,
+        }
+    }
+}
+
+/// How to get to an address.
+enum Way<'workload> {
+    /// Straight: outside, not in the mesh, or this very pod.
+    Plain,
+    /// By tunnel or not at all, with our certificate: the mesh knows that this pod is captured.
+    Tunnel(&'workload Arc<Workload>, Arc<TlsIdentity>),
 }
 
 /// One connection that wants to get somewhere.
@@ -79,12 +104,14 @@ pub async fn reach<I: Incoming>(
     let client = arrival.client();
     let service = if let Target::Service(port) = target { &*port.hostname } else { "" };
     let journey = Journey { worker, pod, here, client, service, record, deadline };
-    let only = |far| Reached { far, outstanding: None };
     match target {
         Target::Service(port) => journey.to_service(port).await,
-        Target::Pod(workload, address) => journey.to_endpoint(*address, Some(workload)).await.map(only),
-        Target::Outside(address) => journey.to_endpoint(*address, None).await.map(only),
-        Target::Application { address, client } => journey.to_application(*address, *client).await.map(only),
+        Target::Pod(workload, address) => journey.to_only(*address, Some(workload)).await,
+        Target::Outside(address) => journey.to_only(*address, None).await,
+        Target::Application { address, client } => {
+            let far = journey.to_application(*address, *client).await?;
+            Ok(Reached { far, outstanding: None })
+        }
     }
 }
 
@@ -100,11 +127,23 @@ impl Journey<'_> {
             let Some(endpoint) = self.pick(port, &tried) else { break };
             match self.try_endpoint(port, endpoint).await {
                 Ok(reached) => return Ok(reached),
-                Err(reason) => last = reason,
+                Err(Setback::Here(reason)) => return Err(reason),
+                Err(Setback::There(reason)) => last = reason,
             }
             tried.push(endpoint.address);
         }
         Err(last)
+    }
+
+    /// The only address there is.
+    async fn to_only(
+        &self,
+        address: SocketAddr,
+        workload: Option<&Arc<Workload>>,
+    ) -> Result<Reached, CloseReason> {
+        let way = self.way(workload).await.map_err(Setback::reason)?;
+        let far = self.to_endpoint(address, &way).await.map_err(Setback::reason)?;
+        Ok(Reached { far, outstanding: None })
     }
 
     fn pick<'port>(&self, port: &'port ServicePort, tried: &[SocketAddr]) -> Option<&'port Endpoint> {
@@ -114,18 +153,19 @@ impl Journey<'_> {
         port.endpoints.get(index)
     }
 
-    async fn try_endpoint(&self, port: &ServicePort, endpoint: &Endpoint) -> Result<Reached, CloseReason> {
+    async fn try_endpoint(&self, port: &ServicePort, endpoint: &Endpoint) -> Result<Reached, Setback> {
         let outstanding = Outstanding::new(&endpoint.load);
-        let started = monotonic_ns();
         self.record.endpoint(endpoint.address);
-        let reached = self.to_endpoint(endpoint.address, endpoint.workload.as_ref()).await;
+        let way = self.way(endpoint.workload.as_ref()).await?;
+        let started = monotonic_ns();
+        let reached = self.to_endpoint(endpoint.address, &way).await;
         let now = monotonic_ns();
         match &reached {
             Ok(_) => {
                 ewma::observe(&endpoint.load, now.saturating_sub(started), now);
                 ejection::succeeded(&endpoint.load);
             }
-            Err(reason) if is_endpoints_fault(*reason) => {
+            Err(Setback::There(reason)) if is_endpoints_fault(*reason) => {
                 let ejected = ejection::failed(port, &endpoint.load, &EjectionPolicy::default(), now);
                 tracing::debug!(address = %endpoint.address, %reason, ejected_ns = ejected, "endpoint failed");
             }
@@ -134,31 +174,45 @@ impl Journey<'_> {
         Ok(Reached { far: reached?, outstanding: Some(outstanding) })
     }
 
-    /// One address, under the deadline of one attempt.
-    async fn to_endpoint(
+    /// How to get to a pod. A tunnel needs our certificate, for which all the time there is may be spent: no endpoint is to
+    /// blame for its absence, and no other would do without.
+    async fn way<'workload>(
         &self,
-        address: SocketAddr,
-        workload: Option<&Arc<Workload>>,
-    ) -> Result<Far, CloseReason> {
+        workload: Option<&'workload Arc<Workload>>,
+    ) -> Result<Way<'workload>, Setback> {
+        self.record.peer(workload.map(Arc::clone), None);
+        match workload {
+            // A pod that calls itself stays inside the pod.
+            Some(pod) if pod.meshed && pod.uid != self.here.workload.uid => {
+                self.record.security(Security::MutualTls);
+                let identity = timeout_at(self.deadline, self.identity()).await;
+                Ok(Way::Tunnel(
+                    pod,
+                    identity.unwrap_or(Err(CloseReason::IdentityError)).map_err(Setback::Here)?,
+                ))
+            }
+            Some(_) | None => {
+                self.record.security(Security::None);
+                Ok(Way::Plain)
+            }
+        }
+    }
+
+    /// One address, under the deadline of one attempt.
+    async fn to_endpoint(&self, address: SocketAddr, way: &Way<'_>) -> Result<Far, Setback> {
         self.record.attempt();
         let attempt = Instant::now() + self.worker.shared.connect.attempt;
-        let until = attempt.min(self.deadline);
         let connected = async {
-            match workload {
-                // A pod that calls itself stays inside the pod.
-                Some(pod) if pod.uid == self.here.workload.uid => self.plain(address).await,
-                Some(pod) if pod.meshed => self.through_tunnel(address, pod).await,
-                Some(_) | None => self.plain(address).await,
+            match way {
+                Way::Plain => self.plain(address).await.map_err(Setback::There),
+                Way::Tunnel(pod, identity) => self.through_tunnel(address, pod, identity).await,
             }
         };
-        if let Some(workload) = workload {
-            self.record.peer(Some(Arc::clone(workload)), workload.meshed.then(|| workload.identity.clone()));
-        }
-        timeout_at(until, connected).await.unwrap_or(Err(CloseReason::ConnectFailed))
+        let too_slow = Err(Setback::There(CloseReason::ConnectFailed));
+        timeout_at(attempt.min(self.deadline), connected).await.unwrap_or(too_slow)
     }
 
     async fn plain(&self, address: SocketAddr) -> Result<Far, CloseReason> {
-        self.record.security(Security::None);
         let dialled = self.worker.stock.dial(&self.pod.namespace, address).await;
         dialled.map(Far::Socket).map_err(|error| {
             tracing::debug!(%address, %error, "cannot connect");
@@ -179,10 +233,12 @@ impl Journey<'_> {
         }
     }
 
-    /// By tunnel or not at all: the mesh knows that this pod is captured.
-    async fn through_tunnel(&self, address: SocketAddr, workload: &Workload) -> Result<Far, CloseReason> {
-        self.record.security(Security::MutualTls);
-        let identity = self.identity().await?;
+    async fn through_tunnel(
+        &self,
+        address: SocketAddr,
+        workload: &Arc<Workload>,
+        identity: &Arc<TlsIdentity>,
+    ) -> Result<Far, Setback> {
         let key = Key {
             pod: self.pod.namespace.cookie(),
             peer: SocketAddr::new(address.ip(), TUNNEL_PORT),
@@ -190,14 +246,15 @@ impl Journey<'_> {
             serial: Arc::clone(&identity.serial),
             expected: workload.identity.clone(),
         };
-        let opened = self.worker.pool.open(&key, &self.request(address), || self.dial(&key, &identity)).await;
+        let opened = self.worker.pool.open(&key, &self.request(address), || self.dial(&key, identity)).await;
         match opened {
             Ok(stream) => {
+                self.record.peer(Some(Arc::clone(workload)), Some(workload.identity.clone()));
                 Ok(Far::Stream { send: stream.send, receive: stream.receive, socket: stream.socket })
             }
             Err(error) => {
                 tracing::debug!(peer = %key.peer, expected = %key.expected, %error, "no tunnel");
-                Err(reason_of(&error))
+                Err(setback_of(&error))
             }
         }
     }
@@ -225,10 +282,11 @@ impl Journey<'_> {
         async move {
             let socket = worker.stock.dial(&namespace, key.peer);
             let secure = async |io| {
-                let stream = crate::tls::connect(&identity, &key.expected, key.peer.ip(), io).await?;
+                let connected = tls::connect(&identity, &key.expected, key.peer.ip(), io).await;
+                let stream = connected.map_err(|error| open_error(&error))?;
                 let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
                 worker.gauge.count_built(resumed);
-                Ok::<_, crate::tls::TlsError>(stream)
+                Ok(stream)
             };
             reference::connect(&worker.shared.tunnels, socket, secure).await
         }
@@ -247,20 +305,42 @@ impl Journey<'_> {
     }
 }
 
-/// Whether an endpoint should be avoided for this; a missing certificate of ours is no fault of it.
+fn open_error(error: &tls::TlsError) -> OpenError {
+    let text = error.to_string().into();
+    match accept::reason_of(error) {
+        CloseReason::IdentityError => OpenError::Identity(text),
+        _ => OpenError::Tls(text),
+    }
+}
+
+/// Whether an endpoint should be avoided for this. Whoever stands there with another's identity is no endpoint.
 fn is_endpoints_fault(reason: CloseReason) -> bool {
     matches!(
         reason,
         CloseReason::ConnectFailed
+            | CloseReason::IdentityError
             | CloseReason::TlsFailure
             | CloseReason::H2Handshake
             | CloseReason::Refused(503)
     )
 }
 
+/// Which endpoint's business a failure is. A policy that refuses us does so everywhere; after a reset an application may have
+/// seen the connection.
+fn setback_of(error: &OpenError) -> Setback {
+    let reason = reason_of(error);
+    match error {
+        OpenError::Draining | OpenError::Request(_) | OpenError::Reset(_) | OpenError::Refused(401 | 403) => {
+            Setback::Here(reason)
+        }
+        _ => Setback::There(reason),
+    }
+}
+
 fn reason_of(error: &OpenError) -> CloseReason {
     match error {
         OpenError::Tls(_) => CloseReason::TlsFailure,
+        OpenError::Identity(_) => CloseReason::IdentityError,
         OpenError::Handshake(_) | OpenError::HandshakeTimeout(_) => CloseReason::H2Handshake,
         OpenError::Refused(status) => CloseReason::Refused(*status),
         OpenError::Draining => CloseReason::Shutdown,
@@ -270,5 +350,29 @@ fn reason_of(error: &OpenError) -> CloseReason {
         | OpenError::NotProcessed
         | OpenError::Reset(_)
         | OpenError::Tunnel(_) => CloseReason::ConnectFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_business_a_failure_is() {
+        let table = [
+            (OpenError::Dial("refused".into()), Setback::There(CloseReason::ConnectFailed), true),
+            (OpenError::Identity("an impostor".into()), Setback::There(CloseReason::IdentityError), true),
+            (OpenError::Tls("alert".into()), Setback::There(CloseReason::TlsFailure), true),
+            (OpenError::Refused(503), Setback::There(CloseReason::Refused(503)), true),
+            (OpenError::Refused(400), Setback::There(CloseReason::Refused(400)), false),
+            (OpenError::Refused(401), Setback::Here(CloseReason::Refused(401)), false),
+            (OpenError::Reset(2), Setback::Here(CloseReason::ConnectFailed), false),
+            (OpenError::Draining, Setback::Here(CloseReason::Shutdown), false),
+        ];
+        for (error, setback, fault) in table {
+            assert_eq!(setback_of(&error), setback, "{error}");
+            let counted = matches!(setback, Setback::There(reason) if is_endpoints_fault(reason));
+            assert_eq!(counted, fault, "{error}");
+        }
     }
 }

@@ -7,12 +7,16 @@ use std::{
     cell::RefCell,
     io,
     net::Shutdown,
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use socket2::SockRef;
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{
+    io::{Interest, Ready},
+    net::TcpStream,
+};
 
 use super::relay::End;
 use crate::tunnel::{ReceiveHalf, SendHalf};
@@ -55,14 +59,22 @@ impl<S: SendHalf> Draw<'_, S> {
     pub(super) fn poll(&mut self, count: impl Fn(usize), cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         loop {
             ready!(self.reader.poll_ready(cx)).map_err(End::Near)?;
-            let room = ready!(self.send.poll_capacity(cx, self.reader.chunk)).map_err(End::Stream)?;
-            let data = ready!(self.reader.poll_read(cx, room)).map_err(End::Near)?;
+            let room = match self.send.poll_capacity(cx, self.reader.chunk) {
+                Poll::Ready(room) => room.map_err(End::Stream)?,
+                Poll::Pending => return self.reader.poll_broken(cx).map(|error| Err(End::Near(error))),
+            };
+            let read = self.reader.poll_read(cx, room);
+            if read.is_pending() {
+                self.send.give_back();
+            }
+            let data = ready!(read).map_err(End::Near)?;
             if data.is_empty() {
                 self.send.finish().map_err(End::Stream)?;
                 return Poll::Ready(Ok(()));
             }
             count(data.len());
             self.send.send(data).map_err(End::Stream)?;
+            self.send.give_back();
         }
     }
 }
@@ -71,11 +83,30 @@ impl<S: SendHalf> Draw<'_, S> {
 pub(super) struct Reads<'socket> {
     socket: &'socket TcpStream,
     chunk: usize,
+    /// Waits for the socket to break; only while nobody reads it.
+    breaking: Option<Breaking<'socket>>,
 }
+
+type Breaking<'socket> = Pin<Box<dyn Future<Output = io::Result<Ready>> + 'socket>>;
 
 impl<'socket> Reads<'socket> {
     pub(super) fn new(socket: &'socket TcpStream) -> Self {
-        Self { socket, chunk: SMALL }
+        Self { socket, chunk: SMALL, breaking: None }
+    }
+
+    /// Ready when the socket was reset. For a flow whose far side takes nothing at the moment: it does not read, and what
+    /// waits unread hides the reset.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            let socket = self.socket;
+            let breaking = self.breaking.get_or_insert_with(|| Box::pin(socket.ready(Interest::ERROR)));
+            let told = ready!(breaking.as_mut().poll(cx));
+            self.breaking = None;
+            match told.and_then(|_| socket.take_error()) {
+                Ok(None) => drained(socket, Interest::ERROR),
+                Ok(Some(error)) | Err(error) => return Poll::Ready(error),
+            }
+        }
     }
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -85,6 +116,7 @@ impl<'socket> Reads<'socket> {
     /// At most `room` bytes; nothing at the end of file. To be called when [`Reads::poll_ready`] was ready; a false alarm
     /// is pending again.
     fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Bytes>> {
+        self.breaking = None;
         let limit = room.min(self.chunk);
         loop {
             let read = if limit <= SMALL { self.read_small(limit) } else { self.read_large(limit) };
@@ -140,6 +172,8 @@ pub(super) trait Source {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>>;
     /// So many bytes were passed on.
     fn passed(&mut self, bytes: usize);
+    /// Ready when the source broke while nothing was taken from it.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<End>;
 }
 
 /// A tunnel's stream as a source.
@@ -152,6 +186,11 @@ impl<R: ReceiveHalf> Source for FromTunnel<R> {
 
     fn passed(&mut self, bytes: usize) {
         self.0.release(bytes);
+    }
+
+    /// The relay asks the sending half, which knows of the stream as a whole.
+    fn poll_broken(&mut self, _cx: &mut Context<'_>) -> Poll<End> {
+        Poll::Pending
     }
 }
 
@@ -175,6 +214,10 @@ impl Source for FromSocket<'_> {
     }
 
     fn passed(&mut self, _bytes: usize) {}
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.reader.poll_broken(cx).map(|error| self.side.broke(error))
+    }
 }
 
 /// Out of a source into a socket.
@@ -190,7 +233,10 @@ impl<F: Source> Pour<'_, F> {
     pub(super) fn poll(&mut self, count: impl Fn(usize), cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         loop {
             while !self.pending.is_empty() {
-                let written = ready!(self.poll_write(cx)).map_err(|error| self.side.broke(error))?;
+                let written = match self.poll_write(cx) {
+                    Poll::Ready(written) => written.map_err(|error| self.side.broke(error))?,
+                    Poll::Pending => return self.source.poll_broken(cx).map(Err),
+                };
                 self.pending.advance(written);
                 self.source.passed(written);
                 count(written);

@@ -7,7 +7,6 @@ use std::{
     future::poll_fn,
     io,
     os::fd::AsFd,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -48,7 +47,7 @@ pub enum End {
 pub async fn relay<I: Incoming>(
     arrival: Arrival<I>,
     reached: Reached,
-    baggage: Arc<str>,
+    baggage: &str,
     connection: &Connection,
 ) -> CloseReason {
     let Reached { far, outstanding: _outstanding } = reached;
@@ -75,7 +74,7 @@ pub async fn relay<I: Incoming>(
             from_client(&through_tunnel(&near, send, receive, &count).await)
         }
         (Arrival::Tunnelled { request, .. }, Far::Socket(application)) => {
-            let Ok((send, receive)) = request.accept(Some(&baggage)) else { return CloseReason::ClientReset };
+            let Ok((send, receive)) = answer(request, baggage) else { return CloseReason::ClientReset };
             let _attached = connection.sockets(Some(application.as_fd()), None);
             let count = record::Bytes { record: connection, near_is_client: false };
             from_server(&through_tunnel(&application, send, receive, &count).await)
@@ -86,6 +85,12 @@ pub async fn relay<I: Incoming>(
             CloseReason::BadRequest(500)
         }
     }
+}
+
+/// Answers 200, and frees the request.
+#[allow(clippy::boxed_local)]
+fn answer<I: Incoming>(request: Box<I>, baggage: &str) -> Result<(I::Send, I::Receive), StreamError> {
+    (*request).accept(Some(baggage))
 }
 
 /// The near socket was the client's.
@@ -116,56 +121,55 @@ pub trait Count {
     fn towards_near(&self, bytes: usize);
 }
 
-/// Relays between a socket and a stream of a tunnel. When one breaks, the other is reset.
+/// Relays between a socket and a stream of a tunnel. When one breaks, the other is reset; when this is dropped, both are.
 pub async fn through_tunnel<S: SendHalf, R: ReceiveHalf>(
     near: &TcpStream,
     send: S,
     receive: R,
     count: &impl Count,
 ) -> End {
-    let mut draw = Draw { reader: Reads::new(near), send };
     let mut pour =
         Pour { writer: near, side: Side::Near, source: FromTunnel(receive), pending: Bytes::new() };
-    let mut done = Done::default();
-    let end = poll_fn(|cx| {
-        if let Poll::Ready(end) = done.poll(
-            cx,
-            |cx| draw.poll(|bytes| count.towards_far(bytes), cx),
-            |cx| pour.poll(|bytes| count.towards_near(bytes), cx),
-        ) {
-            return Poll::Ready(end);
+    let draw = Draw { reader: Reads::new(near), send };
+    // Behind the receiving half, so that it is dropped before: the first to let go says how the stream ends.
+    let mut cut = TunnelCut { near, draw, ended: false };
+    let (mut out, mut back) = (false, false);
+    let mut pass = |cx: &mut Context<'_>| {
+        // First, so that what came before a reset arrives before it, as with the kernel.
+        step(&mut back, || pour.poll(|bytes| count.towards_near(bytes), cx))?;
+        match cut.draw.send.poll_reset(cx) {
+            // The far side wants no more of ours, in order; what it sends is still delivered.
+            Poll::Ready(StreamError::Reset(NO_ERROR | CANCEL)) => out = true,
+            Poll::Ready(error) => return Err(End::Stream(error)),
+            Poll::Pending => step(&mut out, || cut.draw.poll(|bytes| count.towards_far(bytes), cx))?,
         }
-        match draw.send.poll_reset(cx) {
-            // The far side wants no more of ours, in order; what it sent before is still delivered.
-            Poll::Ready(StreamError::Reset(NO_ERROR | CANCEL)) => done.outgoing(),
-            Poll::Ready(error) => Poll::Ready(End::Stream(error)),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
+        Ok(out && back)
+    };
+    let end = poll_fn(|cx| outcome(pass(cx))).await;
+    cut.ended = true;
     match &end {
         End::Finished => {}
-        End::Near(_) | End::Far(_) => draw.send.reset(Reset::ConnectError),
+        End::Near(_) | End::Far(_) => cut.draw.send.reset(Reset::ConnectError),
         End::Stream(_) => reset_on_drop(near),
     }
     end
 }
 
-/// Relays between two sockets. When one breaks, the other is reset.
+/// Relays between two sockets. When one breaks, the other is reset; when this is dropped, both are.
 pub async fn through_socket(near: &TcpStream, far: &TcpStream, count: &impl Count) -> End {
     let from_near = FromSocket { reader: Reads::new(near), side: Side::Near };
     let from_far = FromSocket { reader: Reads::new(far), side: Side::Far };
-    let mut out = Pour { writer: far, side: Side::Far, source: from_near, pending: Bytes::new() };
-    let mut back = Pour { writer: near, side: Side::Near, source: from_far, pending: Bytes::new() };
-    let mut done = Done::default();
-    let end = poll_fn(|cx| {
-        done.poll(
-            cx,
-            |cx| out.poll(|bytes| count.towards_far(bytes), cx),
-            |cx| back.poll(|bytes| count.towards_near(bytes), cx),
-        )
-    })
-    .await;
+    let mut towards_far = Pour { writer: far, side: Side::Far, source: from_near, pending: Bytes::new() };
+    let mut towards_near = Pour { writer: near, side: Side::Near, source: from_far, pending: Bytes::new() };
+    let mut cut = SocketCut { near, far, ended: false };
+    let (mut out, mut back) = (false, false);
+    let mut pass = |cx: &mut Context<'_>| {
+        step(&mut out, || towards_far.poll(|bytes| count.towards_far(bytes), cx))?;
+        step(&mut back, || towards_near.poll(|bytes| count.towards_near(bytes), cx))?;
+        Ok(out && back)
+    };
+    let end = poll_fn(|cx| outcome(pass(cx))).await;
+    cut.ended = true;
     match &end {
         End::Finished => {}
         End::Near(_) => reset_on_drop(far),
@@ -174,51 +178,61 @@ pub async fn through_socket(near: &TcpStream, far: &TcpStream, count: &impl Coun
     end
 }
 
+/// A relay that is dropped before its end: an end of file would tell both applications that they have all of it.
+struct TunnelCut<'socket, S: SendHalf> {
+    near: &'socket TcpStream,
+    draw: Draw<'socket, S>,
+    ended: bool,
+}
+
+impl<S: SendHalf> Drop for TunnelCut<'_, S> {
+    fn drop(&mut self) {
+        if !self.ended {
+            reset_on_drop(self.near);
+            self.draw.send.reset(Reset::Internal);
+        }
+    }
+}
+
+/// The same between two sockets.
+struct SocketCut<'socket> {
+    near: &'socket TcpStream,
+    far: &'socket TcpStream,
+    ended: bool,
+}
+
+impl Drop for SocketCut<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            reset_on_drop(self.near);
+            reset_on_drop(self.far);
+        }
+    }
+}
+
+/// Lets one direction go on, unless it has ended.
+fn step(done: &mut bool, flow: impl FnOnce() -> Poll<Result<(), End>>) -> Result<(), End> {
+    if !*done && let Poll::Ready(ended) = flow() {
+        ended?;
+        *done = true;
+    }
+    Ok(())
+}
+
+/// Whether both have ended, or what broke.
+fn outcome(passed: Result<bool, End>) -> Poll<End> {
+    match passed {
+        Ok(true) => Poll::Ready(End::Finished),
+        Ok(false) => Poll::Pending,
+        Err(end) => Poll::Ready(end),
+    }
+}
+
 /// Makes the close a reset (`SO_LINGER` of zero, socket(7)).
 pub fn reset_on_drop(socket: &TcpStream) {
     // A socket that is already closed cannot be told, and need not be.
     let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Which directions have ended.
-#[derive(Default)]
-struct Done {
-    out: bool,
-    back: bool,
-}
-
-impl Done {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut out: impl FnMut(&mut Context<'_>) -> Poll<Result<(), End>>,
-        mut back: impl FnMut(&mut Context<'_>) -> Poll<Result<(), End>>,
-    ) -> Poll<End> {
-        if !self.out
-            && let Poll::Ready(result) = out(cx)
-        {
-            match result {
-                Ok(()) => self.out = true,
-                Err(end) => return Poll::Ready(end),
-            }
-        }
-        if !self.back
-            && let Poll::Ready(result) = back(cx)
-        {
-            match result {
-                Ok(()) => self.back = true,
-                Err(end) => return Poll::Ready(end),
-            }
-        }
-        self.finished()
-    }
-
-    fn outgoing(&mut self) -> Poll<End> {
-        self.out = true;
-        self.finished()
-    }
-
-    fn finished(&self) -> Poll<End> {
-        if self.out && self.back { Poll::Ready(End::Finished) } else { Poll::Pending }
-    }
-}
+#[cfg(test)]
+mod tests;

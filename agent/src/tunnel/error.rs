@@ -16,6 +16,9 @@ pub enum OpenError {
     /// TLS failed: the text says which check.
     #[error("TLS to the peer's agent: {0}")]
     Tls(Arc<str>),
+    /// TLS worked, and the peer is somebody else than who should be there.
+    #[error("TLS to the peer's agent: {0}")]
+    Identity(Arc<str>),
     /// HTTP/2 could not be established.
     #[error("HTTP/2 to the peer's agent: {0}")]
     Handshake(Arc<str>),
@@ -52,6 +55,7 @@ impl OpenError {
             Self::Dial(_)
             | Self::DialTimeout(_)
             | Self::Tls(_)
+            | Self::Identity(_)
             | Self::Handshake(_)
             | Self::HandshakeTimeout(_)
             | Self::NotProcessed
@@ -106,6 +110,9 @@ pub enum TunnelEnd {
     /// The peer closed it, perhaps after a GOAWAY.
     #[error("closed by the peer")]
     Peer,
+    /// The peer ended it with a TLS alert: in TLS 1.3 that is how a server refuses our certificate, after our handshake.
+    #[error("the peer sent the TLS alert {0}")]
+    Alert(Arc<str>),
     /// The peer answered no PING within the time.
     #[error("no answer to a PING within {0:?}")]
     Silent(Duration),

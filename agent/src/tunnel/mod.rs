@@ -57,6 +57,10 @@ pub trait SendHalf {
     /// The stream or its tunnel has ended.
     fn send(&mut self, data: Bytes) -> Result<(), StreamError>;
 
+    /// Gives back room that `poll_capacity` promised and `send` did not use: until then it is taken from the tunnel's other
+    /// streams. To be called before waiting for something to send.
+    fn give_back(&mut self);
+
     /// Ends this direction: `shutdown(WR)` for the other application.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, sync::watch};
 
 pub use gauge::TunnelGauge;
-pub use pod::PodHere;
+pub use pod::{Entry, PodHere};
 pub use thread::{Command, WorkerHandle};
 
 use crate::{

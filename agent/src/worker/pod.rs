@@ -1,15 +1,9 @@
 //! A pod as one worker holds it: its namespace, and every task that works for it, so that all can be ended when it leaves.
 
-use std::{
-    cell::RefCell,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use slab::Slab;
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
     netns::Namespace,
@@ -25,6 +19,8 @@ pub struct PodHere {
     pub namespace: Arc<Namespace>,
     listeners: RefCell<Vec<AbortHandle>>,
     tasks: RefCell<Slab<AbortHandle>>,
+    /// True once the pod is no longer captured.
+    leaving: watch::Sender<bool>,
     /// The header and the workload it was written from; a workload changes seldom.
     baggage: RefCell<Option<(Arc<Workload>, Arc<str>)>>,
 }
@@ -36,6 +32,7 @@ impl PodHere {
             namespace,
             listeners: RefCell::default(),
             tasks: RefCell::default(),
+            leaving: watch::Sender::new(false),
             baggage: RefCell::default(),
         })
     }
@@ -46,10 +43,11 @@ impl PodHere {
     }
 
     /// Runs a connection's task until it ends or the pod is gone.
-    pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+    /// The task holds the [`Entry`] that it is given to its end. (A future around it would be twice its size.)
+    pub fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, task: impl FnOnce(Entry) -> F) {
         let key = self.tasks.borrow().vacant_key();
-        let tracked = Tracked { task: Box::pin(task), _entry: Entry { pod: Rc::clone(self), key } };
-        let handle = tokio::task::spawn_local(tracked);
+        let entry = Entry { pod: Rc::clone(self), key };
+        let handle = tokio::task::spawn_local(task(entry));
         self.tasks.borrow_mut().insert(handle.abort_handle());
     }
 
@@ -73,8 +71,19 @@ impl PodHere {
         self.tasks.borrow().len()
     }
 
+    /// Resolves when the pod is no longer captured: its tunnels take no more streams, and end after the last.
+    pub fn leaving(&self) -> impl Future<Output = ()> + 'static {
+        let mut leaving = self.leaving.subscribe();
+        async move {
+            if leaving.wait_for(|leaving| *leaving).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Accepts no more; what runs goes on.
     pub(super) fn close(&self) {
+        self.leaving.send_replace(true);
         for listener in self.listeners.take() {
             listener.abort();
         }
@@ -106,22 +115,8 @@ fn write_baggage(workload: &Workload) -> String {
     .to_string()
 }
 
-/// A task and its entry, in that order: the task is dropped first. An `async` block would hold the task twice.
-struct Tracked<F> {
-    task: Pin<Box<F>>,
-    _entry: Entry,
-}
-
-impl<F: Future<Output = ()>> Future for Tracked<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.task.as_mut().poll(context)
-    }
-}
-
-/// Takes the task off the list when it ends, however it ends.
-struct Entry {
+/// A task's place in the list of its pod; dropped with the task, however it ends.
+pub struct Entry {
     pod: Rc<PodHere>,
     key: usize,
 }

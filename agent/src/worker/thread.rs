@@ -30,6 +30,8 @@ use crate::{
 
 /// How often a worker says that it is alive.
 const PULSE: Duration = Duration::from_millis(250);
+/// How often what nobody needs any more is given back.
+const TIDY: Duration = Duration::from_secs(10);
 /// Pause after `accept` failed for want of descriptors or memory.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
 
@@ -115,16 +117,44 @@ struct Pulse {
     tunnels: Arc<TunnelGauge>,
 }
 
-type Pods = RefCell<HashMap<u64, Rc<PodHere>>>;
+/// The pods of this worker.
+#[derive(Default)]
+struct Pods {
+    /// By the cookie of the namespace.
+    captured: RefCell<HashMap<u64, Rc<PodHere>>>,
+    /// No longer captured, with connections that go on.
+    leaving: RefCell<Vec<Rc<PodHere>>>,
+}
+
+impl Pods {
+    /// Takes out everything of a namespace.
+    fn take(&self, cookie: u64) -> Vec<Rc<PodHere>> {
+        let captured = self.captured.borrow_mut().remove(&cookie);
+        let is_its = |pod: &mut Rc<PodHere>| pod.namespace.cookie() == cookie;
+        self.leaving.borrow_mut().extract_if(.., is_its).chain(captured).collect()
+    }
+
+    /// Forgets those whose last connection has ended.
+    fn sweep(&self) {
+        self.leaving.borrow_mut().retain(|pod| pod.running() > 0);
+    }
+}
 
 async fn run(index: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Command>, pulse: Pulse) {
     let worker = Rc::new(Worker::new(index, shared, Arc::clone(&pulse.tunnels)));
     let pods = Pods::default();
     let mut ticks = interval(PULSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tidying = interval(TIDY);
+    tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let command = tokio::select! {
             command = inbox.recv() => command,
+            _ = tidying.tick() => {
+                worker.stock.shrink();
+                pods.sweep();
+                continue;
+            }
             _ = ticks.tick() => {
                 pulse.alive_ns.store(monotonic_ns(), Ordering::Relaxed);
                 pulse.tunnels.set_size(worker.pool.size());
@@ -157,25 +187,31 @@ fn enrol(
     for listener in listeners.inbound {
         listen(worker, &pod, listener, accept::entering);
     }
-    if let Some(before) = pods.borrow_mut().insert(cookie, pod) {
+    if let Some(before) = pods.captured.borrow_mut().insert(cookie, pod) {
         before.close();
+        pods.leaving.borrow_mut().push(before);
     }
 }
 
 fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool) {
-    let Some(pod) = pods.borrow_mut().remove(&cookie) else { return };
-    worker.stock.forget(cookie);
-    if gone {
-        worker.close_records(&pod, CloseReason::PodLeft);
-        pod.abort();
-        worker.pool.forget(cookie);
-    } else {
-        pod.close();
+    for pod in pods.take(cookie) {
+        if gone {
+            worker.close_records(&pod, CloseReason::PodLeft);
+            pod.abort();
+        } else {
+            pod.close();
+            pods.leaving.borrow_mut().push(pod);
+        }
     }
+    worker.stock.forget(cookie);
+    // Its tunnels close after their last stream.
+    worker.pool.forget(cookie);
 }
 
 async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {
-    let pods: Vec<Rc<PodHere>> = pods.borrow_mut().drain().map(|(_, pod)| pod).collect();
+    let mut left = pods.leaving.take();
+    left.extend(pods.captured.borrow_mut().drain().map(|(_, pod)| pod));
+    let pods = left;
     for pod in &pods {
         pod.close();
     }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fmt::Display,
     future::{Future, poll_fn},
     io,
     os::fd::{AsFd, OwnedFd},
@@ -18,7 +17,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    drive::{Heartbeat, Life, Pass, describe},
+    drive::{Heartbeat, Life, Pass},
     halves::{ReferenceReceive, ReferenceSend, Shared},
 };
 use crate::tunnel::{
@@ -40,18 +39,18 @@ struct Link {
     socket: Option<Arc<OwnedFd>>,
 }
 
-/// Dials, does TLS with `secure` and HTTP/2, each under its deadline.
+/// Dials, does TLS with `secure` and HTTP/2, each under its deadline. `secure` says which kind of failure it was:
+/// [`OpenError::Tls`], or [`OpenError::Identity`] where the peer is somebody else.
 ///
 /// # Errors
 /// The step that failed or was too slow.
-pub async fn connect<F, E>(
+pub async fn connect<F>(
     settings: &Settings,
     dial: impl Future<Output = io::Result<TcpStream>>,
     secure: impl FnOnce(ReadAhead<TcpStream>) -> F,
 ) -> Result<ReferenceTunnel, OpenError>
 where
-    F: Future<Output = Result<ClientStream, E>>,
-    E: Display,
+    F: Future<Output = Result<ClientStream, OpenError>>,
 {
     let socket = timeout(settings.dial_deadline, dial)
         .await
@@ -59,8 +58,7 @@ where
         .map_err(|error| OpenError::Dial(error.to_string().into()))?;
     let descriptor = socket.as_fd().try_clone_to_owned().ok().map(Arc::new);
     let handshake = async {
-        let secured = secure(ReadAhead::new(socket)).await;
-        let stream = secured.map_err(|error| OpenError::Tls(error.to_string().into()))?;
+        let stream = secure(ReadAhead::new(socket)).await?;
         establish(stream, descriptor, settings).await
     };
     // Boxed: the TLS handshake's state is large, and dials are rare.
@@ -95,6 +93,7 @@ pub async fn establish<S: Sealed>(
     tokio::task::spawn_local(drive(connection, Pass::new(flusher), heartbeat, tunnel.0.clone()));
     let unfinished = Unfinished(tunnel);
     let settled = life.wait(|life| match life.end() {
+        Some(end @ TunnelEnd::Alert(_)) => Some(Err(OpenError::Tls(end.to_string().into()))),
         Some(end) => Some(Err(OpenError::Handshake(end.to_string().into()))),
         None => unfinished.0.0.settled.get().then_some(Ok(())),
     });
@@ -153,7 +152,7 @@ async fn drive<S: Sealed>(
         }));
         let drained = link.requests.borrow().is_none();
         Poll::Ready(match worked {
-            Err(error) => describe(&error),
+            Err(error) => link.life.describe(&error),
             Ok(()) => farewell.take().unwrap_or(if drained { TunnelEnd::Drained } else { TunnelEnd::Peer }),
         })
     })

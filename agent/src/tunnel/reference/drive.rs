@@ -67,11 +67,16 @@ impl Life {
         }
     }
 
+    /// An error of `h2` for the whole connection, in our words.
+    pub(super) fn describe(&self, error: &h2::Error) -> TunnelEnd {
+        self.counters.alert.borrow().clone().map_or_else(|| describe(error), TunnelEnd::Alert)
+    }
+
     /// An error of `h2` for a stream, in our words.
     pub(super) fn stream_error(&self, error: &h2::Error) -> StreamError {
         match error.reason() {
             Some(reason) if error.is_reset() => StreamError::Reset(reason.into()),
-            _ => StreamError::Tunnel(self.end().unwrap_or_else(|| describe(error))),
+            _ => StreamError::Tunnel(self.end().unwrap_or_else(|| self.describe(error))),
         }
     }
 }

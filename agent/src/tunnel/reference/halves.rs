@@ -95,6 +95,10 @@ impl SendHalf for ReferenceSend {
         self.0.send.borrow_mut().send_data(data, false).map_err(|error| self.0.life.stream_error(&error))
     }
 
+    fn give_back(&mut self) {
+        self.0.send.borrow_mut().reserve_capacity(0);
+    }
+
     fn finish(&mut self) -> Result<(), StreamError> {
         self.0.check()?;
         self.0.sent_all.set(true);

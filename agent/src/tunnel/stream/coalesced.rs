@@ -9,6 +9,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -25,6 +26,17 @@ pub struct Counters {
     pub sent: Cell<u64>,
     /// Times that collected bytes were handed to TLS.
     pub writes: Cell<u64>,
+    /// The TLS alert with which the peer ended it. HTTP/2 keeps only the text of errors.
+    pub alert: RefCell<Option<Arc<str>>>,
+}
+
+impl Counters {
+    fn note_alert(&self, error: &io::Error) {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::AlertReceived(alert)) = inner {
+            self.alert.replace(Some(format!("{alert:?}").into()));
+        }
+    }
 }
 
 /// The stream that HTTP/2 reads and writes.
@@ -156,7 +168,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Coalesced<T> {
         let mut inner = self.0.borrow_mut();
         inner.check()?;
         let before = out.filled().len();
-        ready!(Pin::new(&mut inner.stream).poll_read(context, out))?;
+        let read = ready!(Pin::new(&mut inner.stream).poll_read(context, out));
+        read.inspect_err(|error| inner.counters.note_alert(error))?;
         let received = (out.filled().len() - before) as u64;
         inner.counters.received.set(inner.counters.received.get() + received);
         Poll::Ready(Ok(()))

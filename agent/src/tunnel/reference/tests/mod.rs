@@ -140,7 +140,10 @@ impl World {
             Box::pin(async move {
                 world.dials.set(world.dials.get() + 1);
                 let connector = tokio_rustls::TlsConnector::from(world.client.clone());
-                let secure = |io| connector.connect("agent".try_into().unwrap(), io);
+                let secure = async |io| {
+                    let stream = connector.connect("agent".try_into().unwrap(), io).await;
+                    stream.map_err(|error| OpenError::Tls(error.to_string().into()))
+                };
                 let tunnel = connect(&world.settings, TcpStream::connect(world.address), secure).await?;
                 world.last.replace(Some(tunnel.clone()));
                 Ok(tunnel)
