@@ -37,13 +37,7 @@ pub struct AgentArguments {
     #[arg(long, value_name = "embedded", conflicts_with = "ca_address")]
     pub ca: Option<EmbeddedCa>,
     /// Address of the CA, as https://IP:PORT.
-    #[arg(
-        long,
-        value_name = "URL",
-        required_unless_present = "ca",
-        requires = "ca_root",
-        requires = "join_token_file"
-    )]
+    #[arg(long, value_name = "URL", requires = "ca_root", requires = "join_token_file")]
     pub ca_address: Option<String>,
     /// Roots that the CA's own certificate is checked against, PEM.
     #[arg(long, value_name = "FILE")]

@@ -9,11 +9,11 @@ use crate::{run, setup, workspace};
 pub(crate) fn run(name: &str, why: &str, arguments: &[String]) -> Result<(), String> {
     setup::ensure().map_err(|error| error.to_string())?;
     println!("{name}: building the agent (release; the first time takes minutes)");
-    for package in [["-p", "posthaste", "--bin", "posthaste"], ["-p", "posthaste-tests", "--bin", name]] {
-        let mut build = Command::new("cargo");
-        build.args(["build", "--release", "--quiet"]).args(package).current_dir(workspace::root());
-        run::run(&mut build).map_err(|error| error.to_string())?;
-    }
+    // One command for both: two would ask for dependencies with different features, and compile those twice.
+    let mut build = Command::new("cargo");
+    build.args(["build", "--release", "-p", "posthaste", "-p", "posthaste-tests"]);
+    build.args(["--bin", "posthaste", "--bin", name]).current_dir(workspace::root());
+    run::run(&mut build).map_err(|error| error.to_string())?;
     if !run::is_root() {
         println!("{name}: runs through sudo, because it {why}");
     }

@@ -53,27 +53,17 @@ pub(crate) fn run(selection: &Selection) -> bool {
             unit(&mut report, &selection.filter);
         }
         if selection.wants(Ring::Kernel) {
-            let ring = root_ring::RootRing {
-                package: "posthaste",
-                why: "loads eBPF programs and makes network namespaces",
-            };
+            let why = "loads eBPF programs and makes network namespaces";
+            let ring = root_ring::RootRing { package: "posthaste", why };
             report.step("kernel ring", |tally| ring.run(&selection.filter, 15 * MINUTE, tally));
         }
         if selection.wants(Ring::Mesh) {
-            mesh(&mut report, &selection.filter);
+            let why = "makes network namespaces and runs agents in them";
+            let ring = root_ring::RootRing { package: "posthaste-tests", why };
+            report.step("mesh ring", |tally| ring.run(&selection.filter, 25 * MINUTE, tally));
         }
     }
     report.close()
-}
-
-/// The nodes of this ring run the real binary: without one there is nothing to test, and the ring has failed.
-fn mesh(report: &mut Report, filter: &[String]) {
-    if !report.step("build of the agent", |tally| cargo(&["build", "-p", "posthaste"], 30 * MINUTE, tally)) {
-        return;
-    }
-    let why = "makes network namespaces and runs agents in them";
-    let ring = root_ring::RootRing { package: "posthaste-tests", why };
-    report.step("mesh ring", |tally| ring.run(filter, 25 * MINUTE, tally));
 }
 
 fn unit(report: &mut Report, filter: &[String]) {

@@ -51,18 +51,29 @@ impl RootRing {
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
+    /// Builds the integration tests of all packages, and with them every program that they run: the same features for
+    /// everything, in every ring, so that no dependency is compiled twice. `xtask` stays out, as in the unit tests.
     fn build(&self) -> Result<Vec<Binary>, String> {
         let mut command = Command::new("cargo");
-        command.args(["test", "-p", self.package, "--test", "*", "--no-run"]);
+        command.args(["test", "--workspace", "--exclude", "xtask", "--test", "*", "--no-run"]);
         command.args(["--message-format", "json-render-diagnostics"]);
         command.current_dir(workspace::root()).stderr(Stdio::inherit());
         let output = command.output().map_err(|error| format!("cargo could not be started: {error}"))?;
         if !output.status.success() {
-            return Err(format!("the tests of package {} do not build", self.package));
+            return Err("the integration tests, or the programs that they run, do not build".to_owned());
         }
         let messages = String::from_utf8_lossy(&output.stdout);
-        Ok(messages.lines().filter_map(|line| test_binary(&serde_json::from_str(line).ok()?)).collect())
+        let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let ours = messages.filter(|message| package(message) == Some(self.package));
+        Ok(ours.filter_map(|message| test_binary(&message)).collect())
     }
+}
+
+/// The package that one of cargo's messages is about, from `path+file:///r/agent#posthaste@0.1.0` or, where the folder is
+/// named like the package, `path+file:///r/xtask#0.1.0` (cargo's package id specification).
+fn package(message: &Value) -> Option<&str> {
+    let (path, rest) = message.get("package_id")?.as_str()?.split_once('#')?;
+    rest.split_once('@').map(|(name, _)| name).or_else(|| path.rsplit('/').next())
 }
 
 /// The binary that one of cargo's messages announces, if it is an integration test.
@@ -89,5 +100,13 @@ mod tests {
         assert_eq!((binary.name.as_str(), binary.folder), ("capture", PathBuf::from("/r/agent")));
         let library = json!({"manifest_path": "/r/agent/Cargo.toml", "target": {"kind": ["lib"], "name": "posthaste"}, "executable": null});
         assert_eq!(test_binary(&library), None);
+    }
+
+    #[test]
+    fn knows_whose_message_it_is() {
+        let of = |id: &str| package(&json!({"package_id": id})).map(str::to_owned);
+        assert_eq!(of("path+file:///r/agent#posthaste@0.1.0").as_deref(), Some("posthaste"));
+        assert_eq!(of("path+file:///r/xtask#0.1.0").as_deref(), Some("xtask"));
+        assert_eq!(package(&json!({"reason": "build-finished"})), None);
     }
 }

@@ -130,7 +130,8 @@ fn refuse_a_stranger(screen: &mut Screen, scene: &mut Scene) -> Result<(), Fault
         Err(fault) => {
             let said = fault.to_string();
             screen.aside(&format!("stranger$ curl {url}"));
-            screen.say(said.lines().find(|line| line.starts_with("curl")).unwrap_or("refused"));
+            let said = said.lines().find(|line| line.starts_with("curl")).unwrap_or("refused");
+            screen.say(said.split(" after ").next().unwrap_or(said));
             true
         }
     };
