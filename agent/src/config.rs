@@ -4,7 +4,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
@@ -119,12 +118,6 @@ pub enum OnStop {
 }
 
 impl AgentArguments {
-    /// Congestion control for sockets; none for the kernel's default.
-    #[must_use]
-    pub fn congestion_control(&self) -> Option<Arc<str>> {
-        (self.congestion != "kernel").then(|| self.congestion.as_str().into())
-    }
-
     /// Number of worker threads.
     #[must_use]
     pub fn worker_count(&self) -> usize {

@@ -21,7 +21,7 @@ pub use capture::{Capture, Heartbeat};
 pub use counts::PodCounts;
 pub use error::CaptureError;
 pub use mounts::cgroup_root;
-pub use probe::{Requirement, probe};
+pub use probe::{Requirement, probe, rights as probe_rights};
 pub use read::OriginalDestinations;
 pub use status::{CaptureStatus, HookStatus, MapStatus};
 pub use wanted::{CaptureConfig, PodListeners, WantedPod};

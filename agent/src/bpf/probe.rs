@@ -26,7 +26,7 @@ pub struct Requirement {
 
 /// Tries everything that capture needs. Attaches and pins nothing.
 pub fn probe() -> Vec<Requirement> {
-    let mut requirements = vec![capabilities(), cgroup(), bpffs(), btf()];
+    let mut requirements = vec![rights(), cgroup(), bpffs(), btf()];
     requirements.extend(programs());
     requirements.extend(helpers());
     requirements.extend(maps());
@@ -43,7 +43,9 @@ fn requirement(name: &'static str, result: Result<String, String>, advice: &'sta
 /// CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_BPF by number (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
 
-fn capabilities() -> Requirement {
+/// The rights that capture needs.
+#[must_use]
+pub fn rights() -> Requirement {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);

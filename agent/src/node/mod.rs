@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod authority;
 pub mod heartbeat;
 pub mod kernel;
+pub mod machine;
 pub mod pods;
 pub mod publish;
 pub mod servers;

@@ -83,6 +83,11 @@ impl Pods {
         }
     }
 
+    /// The node's addresses changed.
+    pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.means.node_addresses = addresses;
+    }
+
     /// Releases everything, for a clean stop; the kernel's side is undone by the caller.
     pub async fn release_all(&mut self, workers: &[WorkerHandle]) {
         for (_, enrolled) in std::mem::take(&mut self.enrolled) {

@@ -11,12 +11,13 @@ use tokio::{
 use super::{
     addresses, authority, heartbeat,
     kernel::Kernel,
+    machine::{self, MachineError},
     pods::{Means, Pods},
     publish::{Published, Publisher},
     servers::{self, ServerError},
 };
 use crate::{
-    bpf::{self, Capture, CaptureConfig, CaptureError},
+    bpf::{Capture, CaptureConfig, CaptureError},
     config::{AgentArguments, INBOUND_PORT, OUTBOUND_PORT, OnStop},
     control::files::{FileSource, FilesError, Reading},
     identity::IdentityStore,
@@ -65,9 +66,9 @@ pub enum StartError {
     /// Threads, event loops, signals.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
-    /// Where cgroup v2 is.
-    #[error("no cgroup v2 hierarchy is mounted; mount one, or name it with --cgroup-root")]
-    Cgroup,
+    /// What this machine cannot do.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
 }
 
 /// Runs an agent until SIGTERM or SIGINT.
@@ -75,6 +76,7 @@ pub enum StartError {
 /// # Errors
 /// A part does not start; nothing is left behind then that was not there.
 pub fn run(arguments: AgentArguments, admin_socket: PathBuf) -> Result<(), StartError> {
+    machine::check_rights()?;
     raise_descriptor_limit();
     // Control, CA client and admin on a runtime of their own: a reload never delays a byte.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -145,7 +147,7 @@ impl Agent {
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
         let published = Published::default();
         let threads = NamespaceThreads::start(NAMESPACE_THREADS)?;
-        let sockets = SocketOptions { mark: arguments.mark, congestion: arguments.congestion_control() };
+        let sockets = SocketOptions { mark: arguments.mark, congestion: machine::congestion(&arguments)? };
         let connections = Connections::new(
             arguments.worker_count(),
             ConnectionLimits::default(),
@@ -250,6 +252,10 @@ impl Agent {
     async fn follow(&mut self) {
         let snapshot = self.published.snapshot.load_full();
         self.identities.keep(wanted_identities(&snapshot));
+        if self.arguments.node_address.is_empty() {
+            // An address that the node gained may be where probes come from.
+            self.pods.set_node_addresses(addresses::of_node(&[]).await);
+        }
         let problems = self.pods.follow(&snapshot, &self.kernel, &self.workers).await;
         self.publisher.publish_problems(problems);
     }
@@ -318,12 +324,8 @@ fn context(arguments: &AgentArguments) -> Context {
 }
 
 fn capture_config(arguments: &AgentArguments) -> Result<CaptureConfig, StartError> {
-    let cgroup_root = match &arguments.cgroup_root {
-        Some(root) => root.clone(),
-        None => bpf::cgroup_root().ok_or(StartError::Cgroup)?,
-    };
     Ok(CaptureConfig {
-        cgroup_root,
+        cgroup_root: machine::cgroup_root(arguments)?,
         bpffs_dir: arguments.bpffs.clone(),
         mark: arguments.mark,
         max_pods: arguments.max_pods,
