@@ -6,6 +6,7 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -142,7 +143,7 @@ impl Journey<'_> {
         workload: Option<&Arc<Workload>>,
     ) -> Result<Reached, CloseReason> {
         let way = self.way(workload).await.map_err(Setback::reason)?;
-        let far = self.to_endpoint(address, &way).await.map_err(Setback::reason)?;
+        let (far, _) = self.to_endpoint(address, &way).await.map_err(Setback::reason)?;
         Ok(Reached { far, outstanding: None })
     }
 
@@ -157,12 +158,11 @@ impl Journey<'_> {
         let outstanding = Outstanding::new(&endpoint.load);
         self.record.endpoint(endpoint.address);
         let way = self.way(endpoint.workload.as_ref()).await?;
-        let started = monotonic_ns();
         let reached = self.to_endpoint(endpoint.address, &way).await;
         let now = monotonic_ns();
         match &reached {
-            Ok(_) => {
-                ewma::observe(&endpoint.load, now.saturating_sub(started), now);
+            Ok((_, took)) => {
+                ewma::observe(&endpoint.load, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), now);
                 ejection::succeeded(&endpoint.load);
             }
             Err(Setback::There(reason)) if is_endpoints_fault(*reason) => {
@@ -171,7 +171,7 @@ impl Journey<'_> {
             }
             Err(_) => {}
         }
-        Ok(Reached { far: reached?, outstanding: Some(outstanding) })
+        Ok(Reached { far: reached?.0, outstanding: Some(outstanding) })
     }
 
     /// How to get to a pod. A tunnel needs our certificate, for which all the time there is may be spent: no endpoint is to
@@ -198,13 +198,18 @@ impl Journey<'_> {
         }
     }
 
-    /// One address, under the deadline of one attempt.
-    async fn to_endpoint(&self, address: SocketAddr, way: &Way<'_>) -> Result<Far, Setback> {
+    /// One address, under the deadline of one attempt; and how long it took to accept. What a new tunnel took beside is no
+    /// fault of the endpoint, and the next connection will not pay it.
+    async fn to_endpoint(&self, address: SocketAddr, way: &Way<'_>) -> Result<(Far, Duration), Setback> {
         self.record.attempt();
         let attempt = Instant::now() + self.worker.shared.connect.attempt;
         let connected = async {
             match way {
-                Way::Plain => self.plain(address).await.map_err(Setback::There),
+                Way::Plain => {
+                    let started = Instant::now();
+                    let far = self.plain(address).await.map_err(Setback::There)?;
+                    Ok((far, started.elapsed()))
+                }
                 Way::Tunnel(pod, identity) => self.through_tunnel(address, pod, identity).await,
             }
         };
@@ -238,7 +243,7 @@ impl Journey<'_> {
         address: SocketAddr,
         workload: &Arc<Workload>,
         identity: &Arc<TlsIdentity>,
-    ) -> Result<Far, Setback> {
+    ) -> Result<(Far, Duration), Setback> {
         let key = Key {
             pod: self.pod.namespace.cookie(),
             peer: SocketAddr::new(address.ip(), TUNNEL_PORT),
@@ -250,7 +255,8 @@ impl Journey<'_> {
         match opened {
             Ok(stream) => {
                 self.record.peer(Some(Arc::clone(workload)), Some(workload.identity.clone()));
-                Ok(Far::Stream { send: stream.send, receive: stream.receive, socket: stream.socket })
+                let far = Far::Stream { send: stream.send, receive: stream.receive, socket: stream.socket };
+                Ok((far, stream.waited))
             }
             Err(error) => {
                 tracing::debug!(peer = %key.peer, expected = %key.expected, %error, "no tunnel");

@@ -11,9 +11,10 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Accepted, ConnectRequest, OpenError, Tunnel};
 use crate::snapshot::spiffe::SpiffeId;
@@ -44,6 +45,8 @@ pub struct Opened<T: Tunnel> {
     pub receive: T::Receive,
     /// The `baggage` of the answer.
     pub baggage: Option<String>,
+    /// From the request to the answer: how long the peer's application took to accept. The tunnel stood already.
+    pub waited: Duration,
     /// A second descriptor of the tunnel's socket, shared by all its streams, for `tcp_info`.
     pub socket: Option<Arc<OwnedFd>>,
 }
@@ -261,8 +264,10 @@ impl<T: Tunnel> Pool<T> {
 }
 
 async fn finish<T: Tunnel>(begun: Begun<T>) -> Result<Opened<T>, OpenError> {
+    let asked = Instant::now();
     let Accepted { receive, baggage } = begun.answer.await?;
-    Ok(Opened { send: begun.send, receive, baggage, socket: begun.tunnel.socket() })
+    let waited = asked.elapsed();
+    Ok(Opened { send: begun.send, receive, baggage, waited, socket: begun.tunnel.socket() })
 }
 
 impl Dial {
