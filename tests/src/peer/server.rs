@@ -131,7 +131,7 @@ pub fn receive_hash(stream: &mut TcpStream) -> io::Result<Value> {
 /// Reads to the end, never writes, and says how the connection ended.
 fn count(stream: &mut TcpStream) -> io::Result<Value> {
     let (mut buffer, mut total) = (vec![0_u8; 1 << 17], 0_u64);
-    super::client::say(&json!({"accepted": stream.peer_addr()?.to_string()}));
+    say_accepted(stream);
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return Ok(json!({"bytes": total, "end": "eof"})),
@@ -153,7 +153,7 @@ fn slow(stream: &mut TcpStream) -> io::Result<Value> {
 
 /// Accepts, never reads, never writes, never closes.
 fn stuck(stream: &mut TcpStream) -> io::Result<Value> {
-    super::client::say(&json!({"accepted": stream.peer_addr()?.to_string()}));
+    say_accepted(stream);
     loop {
         thread::sleep(Duration::from_secs(3600));
     }
@@ -164,6 +164,12 @@ fn reset(stream: &mut TcpStream) -> io::Result<Value> {
     stream.read_exact(&mut [0_u8; 1])?;
     socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
     Ok(json!({"reset": true}))
+}
+
+/// A connection that both sides have ended by now has no peer any more (getpeername(2)), and is served all the same.
+fn say_accepted(stream: &TcpStream) {
+    let peer = stream.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
+    super::client::say(&json!({"accepted": peer}));
 }
 
 /// Reads to the end, and only then answers with what it counted.

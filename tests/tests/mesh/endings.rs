@@ -20,7 +20,8 @@ fn half_close_by_the_server() {
     let server = peer::serve(&scene.server, "speak-then-read", 8080).unwrap();
     let answer = scene.exchange("said after the server was done");
     assert_eq!(answer["answer"], "done speaking\n", "{answer}\n{}", scene.logs());
-    let line = peer::wait_line(&server, "the server's count", |line| line["served"].is_object()).unwrap();
+    let line = peer::wait_line(&server, "the server's count", |line| line["served"].is_object());
+    let line = line.unwrap_or_else(|late| panic!("{late}\n{answer}\n{}", scene.logs()));
     assert_eq!(line["served"]["bytes"], "said after the server was done".len(), "{line}");
     assert_eq!(line["served"]["end"], "eof");
 }
