@@ -1,7 +1,7 @@
 //! What the node publishes: the snapshot the data path loads, and the problems that people read. One writer.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -50,14 +50,14 @@ pub struct Publisher {
     published: Published,
     context: Context,
     /// Problems of the objects, kept until the next reading.
-    of_objects: Mutex<Vec<Problem>>,
+    of_objects: Vec<Problem>,
 }
 
 impl Publisher {
     /// Writes to `published`; `context` is what a snapshot is built with beside the objects.
     #[must_use]
     pub fn new(published: Published, context: Context) -> Self {
-        Self { published, context, of_objects: Mutex::default() }
+        Self { published, context, of_objects: Vec::new() }
     }
 
     /// Builds and publishes a snapshot.
@@ -67,8 +67,7 @@ impl Publisher {
         let (snapshot, built) = build(&reading.inputs, &self.context, Some(&previous));
         let snapshot = Arc::new(snapshot);
         self.published.snapshot.store(Arc::clone(&snapshot));
-        *self.of_objects.lock().unwrap_or_else(PoisonError::into_inner) =
-            reading.problems.iter().cloned().chain(built).collect();
+        self.of_objects = reading.problems.iter().cloned().chain(built).collect();
         tracing::info!(
             generation = snapshot.generation,
             workloads = snapshot.workloads.len(),
@@ -81,7 +80,7 @@ impl Publisher {
 
     /// Publishes the problems of the objects and `of_node`, and says the new ones in the log.
     pub fn publish_problems(&self, of_node: Vec<Problem>) {
-        let mut all = self.of_objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all = self.of_objects.clone();
         all.extend(of_node);
         all.sort();
         all.dedup();

@@ -31,7 +31,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Metrics and health.
-    #[error("cannot listen on --metrics-address {address}: {source}")]
+    #[error(
+        "cannot listen on --metrics-address {address}: {source}; give an address of this machine and a free port"
+    )]
     Metrics {
         /// The address.
         address: SocketAddr,

@@ -95,6 +95,7 @@ struct Inputs {
     readings: watch::Receiver<Arc<Reading>>,
     identities: IdentityStore,
     access_log: AccessLog,
+    sockets: SocketOptions,
     took_over: bool,
 }
 
@@ -116,6 +117,7 @@ impl Agent {
     async fn start(arguments: AgentArguments, admin_socket: PathBuf) -> Result<Self, StartError> {
         // Nothing in the kernel changes before what mostly refuses to start has started.
         let inputs = Inputs {
+            sockets: SocketOptions { mark: arguments.mark, congestion: machine::congestion(&arguments)? },
             readings: FileSource::start(&arguments.manifests)?,
             identities: authority::start(&arguments)?,
             access_log: AccessLog::start(
@@ -141,13 +143,12 @@ impl Agent {
         admin_socket: PathBuf,
         inputs: Inputs,
     ) -> Result<Self, StartError> {
-        let Inputs { readings, identities, access_log, took_over } = inputs;
+        let Inputs { readings, identities, access_log, sockets, took_over } = inputs;
         let released = || StartError::System(io::Error::other("the capture was released"));
         let (heartbeat, destinations) =
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
         let published = Published::default();
         let threads = NamespaceThreads::start(NAMESPACE_THREADS)?;
-        let sockets = SocketOptions { mark: arguments.mark, congestion: machine::congestion(&arguments)? };
         let connections = Connections::new(
             arguments.worker_count(),
             ConnectionLimits::default(),
