@@ -7,6 +7,7 @@ pub mod accept;
 pub mod arrival;
 pub mod connect;
 mod flow;
+pub mod http;
 pub mod identify;
 pub mod record;
 pub mod relay;

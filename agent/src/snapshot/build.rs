@@ -59,6 +59,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         generation: context.generation,
         workloads: pods.workloads,
         service_ports: services.ports,
+        routes: std::collections::HashMap::new(),
         cluster_ips: services.cluster_ips,
         services: services.all,
         local_pods: pods.local,

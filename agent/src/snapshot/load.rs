@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use super::protocol::Learnt;
+
 /// Load and health of one endpoint of one service port, as this node sees it. `resilience` reads and writes it.
 #[derive(Debug, Default)]
 pub struct EndpointLoad {
@@ -27,9 +29,31 @@ pub struct EndpointLoad {
     pub ejections: AtomicU32,
 }
 
+/// What one local pod holds inside the agent, over all workers. `resilience::bulkhead` reads and writes it.
+#[derive(Debug, Default)]
+pub struct PodLoad {
+    /// Connections of its application.
+    pub connections: AtomicU32,
+    /// Requests under way.
+    pub requests: AtomicU32,
+    /// Bytes of bodies buffered for it.
+    pub buffered_bytes: AtomicU64,
+}
+
+impl PartialEq for PodLoad {
+    /// What is learnt makes no difference between two pods.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for PodLoad {}
+
 /// What is shared by the endpoints of one service port.
 #[derive(Debug, Default)]
 pub struct ServiceState {
+    /// What its connections speak.
+    pub learnt: Learnt,
     /// `sessionAffinity: ClientIP`: who goes where.
     pub affinity: Mutex<Affinity>,
     /// At least as many endpoints as are ejected now; exact right after a recount.

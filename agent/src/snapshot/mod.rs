@@ -6,11 +6,17 @@ pub mod input;
 pub mod load;
 pub mod lookup;
 pub mod model;
+pub mod policy;
 pub mod problem;
+pub mod protocol;
+pub mod routes;
 pub mod spiffe;
 
-pub use load::{EndpointLoad, ServiceState};
+pub use load::{EndpointLoad, PodLoad, ServiceState};
 pub use lookup::Route;
 pub use model::{Endpoint, FailMode, LocalPod, MtlsMode, Service, ServicePort, Snapshot, Workload};
+pub use policy::TrafficPolicy;
 pub use problem::Problem;
+pub use protocol::Protocol;
+pub use routes::ServiceRoutes;
 pub use spiffe::SpiffeId;

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{EndpointLoad, ServiceState, SpiffeId};
+use super::{
+    EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
+    policy::BulkheadLimits, protocol,
+};
 
 /// What plaintext may do at a pod: `posthaste.dev/mtls` on the Namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, serde::Serialize)]
@@ -83,6 +86,10 @@ pub struct LocalPod {
     pub exclude_outbound_ports: Vec<u16>,
     /// Own ports that are reached uncaptured, sorted.
     pub exclude_inbound_ports: Vec<u16>,
+    /// What it may hold inside the agent.
+    pub bulkhead: BulkheadLimits,
+    /// What it holds, kept over snapshots.
+    pub load: Arc<PodLoad>,
 }
 
 /// A Kubernetes Service.
@@ -117,6 +124,12 @@ pub struct ServicePort {
     pub name: Arc<str>,
     /// `appProtocol`, where given.
     pub app_protocol: Option<Arc<str>>,
+    /// What it speaks, by `appProtocol` or by its name.
+    pub protocol: Protocol,
+    /// Which of them said so.
+    pub protocol_why: protocol::Why,
+    /// What applies to its traffic.
+    pub policy: Arc<TrafficPolicy>,
     /// `sessionAffinity: ClientIP` with its time-out in seconds.
     pub affinity_seconds: Option<u32>,
     /// Endpoints that are eligible from this node, after conditions, traffic policy, hints and distribution; sorted by
@@ -148,6 +161,8 @@ pub struct Snapshot {
     pub workloads: HashMap<IpAddr, Arc<Workload>>,
     /// Services by (ClusterIP, port).
     pub service_ports: HashMap<(IpAddr, u16), Arc<ServicePort>>,
+    /// Routes attached to service ports, by (ClusterIP, port).
+    pub routes: HashMap<(IpAddr, u16), Arc<ServiceRoutes>>,
     /// Every ClusterIP, so that a wrong port of a service is not taken for an outside address.
     pub cluster_ips: HashMap<IpAddr, Arc<Service>>,
     /// All services, sorted by namespace and name.

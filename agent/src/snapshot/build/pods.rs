@@ -15,7 +15,7 @@ use super::{
     enrolment::{self, Enrolment, Enrolments},
     labels,
 };
-use crate::snapshot::{LocalPod, Problem, Snapshot, SpiffeId, Workload, input::Pod};
+use crate::snapshot::{LocalPod, Problem, Snapshot, SpiffeId, Workload, input::Pod, policy::BulkheadLimits};
 
 /// What the pods amount to; the fields are the snapshot's.
 #[derive(Default)]
@@ -165,14 +165,16 @@ impl Reader<'_> {
     }
 
     fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: PathBuf, settings: Enrolment) {
+        let last = self.previous.and_then(|previous| previous.local_pods.get(&pod.metadata.uid));
         let local = LocalPod {
             workload,
             netns,
             fail_mode: settings.fail_mode,
             exclude_outbound_ports: self.ports(pod, EXCLUDE_OUTBOUND_ANNOTATION),
             exclude_inbound_ports: self.ports(pod, EXCLUDE_INBOUND_ANNOTATION),
+            bulkhead: BulkheadLimits::default(),
+            load: last.map(|last| last.load.clone()).unwrap_or_default(),
         };
-        let last = self.previous.and_then(|previous| previous.local_pods.get(&pod.metadata.uid));
         let local = last.filter(|last| ***last == local).cloned().unwrap_or_else(|| Arc::new(local));
         self.pods.local.insert(pod.metadata.uid.clone(), local);
     }

@@ -8,7 +8,8 @@ use std::{
 
 use super::{Context, address, port, slices, slices::Slices, topology};
 use crate::snapshot::{
-    Endpoint, EndpointLoad, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input,
+    Endpoint, EndpointLoad, Problem, Protocol, Service, ServicePort, ServiceState, Snapshot, Workload, input,
+    protocol,
 };
 
 /// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -252,6 +253,9 @@ impl Reader<'_, '_> {
             port: number,
             name: given.name.clone(),
             app_protocol: given.app_protocol.clone(),
+            protocol: Protocol::default(),
+            protocol_why: protocol::Why::default(),
+            policy: Arc::default(),
             affinity_seconds,
             endpoints: endpoints.collect(),
             known_endpoints,

@@ -1,0 +1,3 @@
+//! HTTP on the calling pod's node: `detect -> (route -> balance -> connect -> relay) for each request -> record`.
+
+pub mod body;
