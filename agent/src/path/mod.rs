@@ -60,7 +60,7 @@ mod tests {
     use crate::tunnel::reference::ReferenceIncoming;
 
     /// The size of the future that `make` makes.
-    fn size<A, B, C, D, R>(_make: impl Fn(A, B, C, D) -> R) -> usize {
+    fn size<A, B, C, R>(_make: impl Fn(A, B, C) -> R) -> usize {
         size_of::<R>()
     }
 

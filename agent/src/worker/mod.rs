@@ -3,6 +3,7 @@
 
 pub mod gauge;
 pub mod pod;
+pub mod tasks;
 pub mod thread;
 
 use std::{
@@ -16,7 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, sync::watch};
 
 pub use gauge::TunnelGauge;
-pub use pod::{Entry, PodHere};
+pub use pod::PodHere;
 pub use thread::{Command, WorkerHandle};
 
 use crate::{
