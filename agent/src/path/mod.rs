@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod arrival;
 pub mod connect;
+pub mod detect;
 mod flow;
 pub mod http;
 pub mod identify;

@@ -8,8 +8,7 @@ use std::{
 
 use super::{Context, address, port, slices, slices::Slices, topology};
 use crate::snapshot::{
-    Endpoint, EndpointLoad, Problem, Protocol, Service, ServicePort, ServiceState, Snapshot, Workload, input,
-    protocol,
+    Endpoint, EndpointLoad, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input, protocol,
 };
 
 /// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -246,6 +245,7 @@ impl Reader<'_, '_> {
                 workload: self.workloads.get(&candidate.address.ip()).cloned(),
                 load: load(last, candidate.address),
             });
+        let (protocol, protocol_why) = protocol::declared(given.app_protocol.as_deref(), &given.name);
         ServicePort {
             service_name: metadata.name.clone(),
             service_namespace: metadata.namespace.clone(),
@@ -253,8 +253,8 @@ impl Reader<'_, '_> {
             port: number,
             name: given.name.clone(),
             app_protocol: given.app_protocol.clone(),
-            protocol: Protocol::default(),
-            protocol_why: protocol::Why::default(),
+            protocol,
+            protocol_why,
             policy: Arc::default(),
             affinity_seconds,
             endpoints: endpoints.collect(),

@@ -135,16 +135,16 @@ impl Drop for ReferenceSend {
 pub struct ReferenceReceive {
     stream: RecvStream,
     shared: Rc<Shared>,
+    /// What was looked at and not taken yet.
+    held: Option<Option<Result<Bytes, StreamError>>>,
 }
 
 impl ReferenceReceive {
     pub(super) fn new(stream: RecvStream, shared: Rc<Shared>) -> Self {
-        Self { stream, shared }
+        Self { stream, shared, held: None }
     }
-}
 
-impl ReceiveHalf for ReferenceReceive {
-    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+    fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         let error = loop {
             match ready!(self.stream.poll_data(context)) {
                 // The frame that only carries the end.
@@ -165,6 +165,23 @@ impl ReceiveHalf for ReferenceReceive {
         let ended = self.shared.reset.get();
         let error = if ended { StreamError::Ended } else { self.shared.life.stream_error(&error) };
         Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl ReceiveHalf for ReferenceReceive {
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+        match self.held.take() {
+            Some(held) => Poll::Ready(held),
+            None => self.poll_stream(context),
+        }
+    }
+
+    fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<Option<&[u8]>> {
+        if self.held.is_none() {
+            self.held = Some(ready!(self.poll_stream(context)));
+        }
+        let held = self.held.as_ref().and_then(Option::as_ref);
+        Poll::Ready(held.and_then(|held| held.as_deref().ok()))
     }
 
     fn release(&mut self, bytes: usize) {
