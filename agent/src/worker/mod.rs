@@ -23,7 +23,7 @@ pub use thread::{Command, WorkerHandle};
 use crate::{
     identity::IdentityStore,
     netns::{NamespaceThreads, SocketOptions, SocketStock},
-    observe::{CloseReason, Connection, Connections, Opening},
+    observe::{CloseReason, Connection, Connections, Opening, Requests},
     snapshot::Snapshot,
     tunnel::{Pool, Settings, reference},
 };
@@ -60,6 +60,8 @@ pub struct Shared {
     pub identities: IdentityStore,
     /// The connection table.
     pub connections: Connections,
+    /// Records of requests.
+    pub requests: Requests,
     /// The kernel's side of the capture.
     pub read_destination: ReadDestination,
     /// Threads that make sockets in namespaces.
