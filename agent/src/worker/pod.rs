@@ -5,10 +5,11 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use slab::Slab;
 use tokio::{sync::watch, task::AbortHandle};
 
+use super::InheritedAttempts;
 use crate::{
     netns::Namespace,
     snapshot::{LocalPod, Workload},
-    tunnel::headers::Baggage,
+    tunnel::{RetryMark, headers::Baggage},
 };
 
 /// An enrolled pod, on one worker.
@@ -21,20 +22,39 @@ pub struct PodHere {
     tasks: RefCell<Slab<AbortHandle>>,
     /// True once the pod is no longer captured.
     leaving: watch::Sender<bool>,
+    /// What hops before have tried, of all pods.
+    inherited: Arc<InheritedAttempts>,
     /// The header and the workload it was written from; a workload changes seldom.
     baggage: RefCell<Option<(Arc<Workload>, Arc<str>)>>,
 }
 
 impl PodHere {
-    pub(super) fn new(uid: Arc<str>, namespace: Arc<Namespace>) -> Rc<Self> {
+    pub(super) fn new(
+        uid: Arc<str>,
+        namespace: Arc<Namespace>,
+        inherited: Arc<InheritedAttempts>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             uid,
             namespace,
             listeners: RefCell::default(),
             tasks: RefCell::default(),
             leaving: watch::Sender::new(false),
+            inherited,
             baggage: RefCell::default(),
         })
+    }
+
+    /// A stream for this pod carries a request that was tried before.
+    pub fn note_retry(&self, mark: &RetryMark, now_ns: u64) {
+        self.inherited.note(self.namespace.cookie(), mark, now_ns);
+    }
+
+    /// How many attempts hops before have made for the request with this key (its trace id or request id), which this
+    /// pod's application now sends on; 0 for most.
+    #[must_use]
+    pub fn inherited_attempts(&self, key: &str, now_ns: u64) -> u32 {
+        self.inherited.of(self.namespace.cookie(), key, now_ns)
     }
 
     /// Runs an accept loop until [`PodHere::close`].
