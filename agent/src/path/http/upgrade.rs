@@ -79,7 +79,6 @@ impl Flow {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ended {
-            let waiting: usize = self.queue.iter().map(Bytes::len).sum();
             ready!(self.sink.poll_write(context, &mut self.queue))?;
             let passed = std::mem::take(&mut self.waiting);
             self.source.taken(passed);

@@ -17,7 +17,7 @@ use super::{
     near::{Near, Stage},
 };
 use crate::{
-    http1::{BodyLength, Sink},
+    http1::BodyLength,
     path::http::{
         body::{Body, BodyError, Frame},
         upgrade::{Upgraded, relay},
