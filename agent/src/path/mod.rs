@@ -38,6 +38,7 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &PodHere, arrival: Arr
         record.destination(destination);
         let target = route::choose(&snapshot, &here, &arrival, destination)?;
         record::note(&record, &target);
+        arrival.note_retry(pod);
         connect::reach(worker, pod, &here, &target, &arrival, &record).await
     });
     let reached = reaching.await;

@@ -4,11 +4,11 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::tasks::Tasks;
+use super::{InheritedAttempts, tasks::Tasks};
 use crate::{
     netns::Namespace,
     snapshot::{LocalPod, Workload},
-    tunnel::headers::Baggage,
+    tunnel::{RetryMark, headers::Baggage},
 };
 
 /// An enrolled pod, on one worker.
@@ -23,12 +23,18 @@ pub struct PodHere {
     driver: AbortHandle,
     /// True once the pod is no longer captured.
     leaving: watch::Sender<bool>,
+    /// What hops before have tried, of all pods.
+    inherited: Arc<InheritedAttempts>,
     /// The header and the workload it was written from; a workload changes seldom.
     baggage: RefCell<Option<(Arc<Workload>, Arc<str>)>>,
 }
 
 impl PodHere {
-    pub(super) fn new(uid: Arc<str>, namespace: Arc<Namespace>) -> Rc<Self> {
+    pub(super) fn new(
+        uid: Arc<str>,
+        namespace: Arc<Namespace>,
+        inherited: Arc<InheritedAttempts>,
+    ) -> Rc<Self> {
         let tasks = Rc::new(Tasks::default());
         let driver = tokio::task::spawn_local(Rc::clone(&tasks).drive()).abort_handle();
         Rc::new(Self {
@@ -38,8 +44,25 @@ impl PodHere {
             tasks,
             driver,
             leaving: watch::Sender::new(false),
+            inherited,
             baggage: RefCell::default(),
         })
+    }
+
+    /// A stream for this pod carries a request that was tried before.
+    pub fn note_retry(&self, mark: &RetryMark, now_ns: u64) {
+        // One mark names the request by all that an application may pass on: its trace, its id.
+        for key in mark.key.split(';') {
+            let mark = RetryMark { attempt: mark.attempt, key: key.into() };
+            self.inherited.note(self.namespace.cookie(), &mark, now_ns);
+        }
+    }
+
+    /// How many attempts hops before have made for the request with this key (its trace id or request id), which this
+    /// pod's application now sends on; 0 for most.
+    #[must_use]
+    pub fn inherited_attempts(&self, key: &str, now_ns: u64) -> u32 {
+        self.inherited.of(self.namespace.cookie(), key, now_ns)
     }
 
     /// Runs an accept loop until [`PodHere::close`].
