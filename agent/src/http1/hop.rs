@@ -45,7 +45,8 @@ fn named(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-fn takes_trailers(headers: &HeaderMap) -> bool {
+/// Whether the client takes trailers (RFC 9110 section 10.1.4).
+pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(TE).iter().flat_map(|value| tokens(value.as_bytes())).any(|token| {
         let coding = token.split(|byte| *byte == b';').next().unwrap_or_default();
         coding.trim_ascii().eq_ignore_ascii_case(b"trailers")

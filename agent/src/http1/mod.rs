@@ -146,7 +146,7 @@ pub enum HeadFault {
 pub struct HeadError {
     /// Closed, cut or malformed.
     pub fault: HeadFault,
-    /// What to answer: 400, 414, 417, 431, 501 or 505 to a client, 502 for a server's fault. Nobody may be left to read it.
+    /// What to answer: 400, 414, 431, 501 or 505 to a client, 502 for a server's fault. Nobody may be left to read it.
     pub status: u16,
     /// What it was, in few fixed words: a metric's label.
     pub what: &'static str,

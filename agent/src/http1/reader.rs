@@ -95,7 +95,8 @@ impl<S: Source> Reader<S> {
         }
     }
 
-    /// A reader of bytes of which some were read before, say to see that they are HTTP.
+    /// A reader of a stream whose first bytes were read before, say to see that they are HTTP. Their window is given back
+    /// through the source like that of the others.
     pub fn with_read(source: S, limits: Limits, read: Bytes) -> Self {
         Self { buffer: read, ..Self::new(source, limits) }
     }
@@ -189,6 +190,11 @@ impl<S: Source> Reader<S> {
         self.pay();
         let rest = if self.joined.is_empty() { self.buffer } else { self.joined.freeze() };
         (self.source, rest)
+    }
+
+    /// The source, to watch it.
+    pub fn source(&mut self) -> &mut S {
+        &mut self.source
     }
 
     fn expect_body(&mut self, body: BodyLength) {

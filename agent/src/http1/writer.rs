@@ -15,7 +15,7 @@ use http::{
     header::{CONTENT_LENGTH, COOKIE, HOST, TE, UPGRADE},
 };
 
-use super::{BodyLength, Sink, trailers};
+use super::{BodyLength, Sink, hop, trailers};
 
 /// Content up to this size is copied behind the head or chunk line before it, so that both leave in one piece.
 const COPIED: usize = 4096;
@@ -73,11 +73,14 @@ impl<K: Sink> Writer<K> {
         self.host(head);
         self.push(b"\r\n");
         let cookies = head.headers.get_all(COOKIE).iter().nth(1).is_some();
-        self.fields(&head.headers, |name| name != HOST && !(cookies && name == COOKIE));
+        self.fields(&head.headers, |name| name != HOST && name != TE && !(cookies && name == COOKIE));
+        if hop::takes_trailers(&head.headers) {
+            self.push(b"te: trailers\r\n");
+        }
         if cookies {
             self.joined_cookies(&head.headers);
         }
-        self.connection_options(&head.headers, None);
+        self.connection_options(&head.headers, hop::takes_trailers(&head.headers).then_some("te"));
         match self.body {
             // A method that means to send something says that it is nothing (RFC 9110 section 8.6).
             Framed::Bodiless if anticipates_body(&head.method) => self.length(0),
@@ -109,7 +112,7 @@ impl<K: Sink> Writer<K> {
         self.keep_alive = keep_alive && body != Framed::UntilClose;
         self.reserve(&head.headers, 256);
         self.status_line(head.status);
-        self.fields(&head.headers, |_| true);
+        self.fields(&head.headers, |name| name != TE);
         let option = match (self.keep_alive, old) {
             (false, _) => Some("close"),
             (true, true) => Some("keep-alive"),
@@ -325,9 +328,8 @@ impl<K: Sink> Writer<K> {
     /// `Connection`, with what the fields make necessary (RFC 9110 sections 7.8 and 10.1.4).
     fn connection_options(&mut self, headers: &HeaderMap, option: Option<&str>) {
         let upgrade = headers.contains_key(UPGRADE).then_some("upgrade");
-        let trailers = headers.contains_key(TE).then_some("te");
         let mut start: &[u8] = b"connection: ";
-        for option in [option, upgrade, trailers].into_iter().flatten() {
+        for option in [option, upgrade].into_iter().flatten() {
             self.push(start);
             self.push(option.as_bytes());
             start = b", ";
