@@ -166,7 +166,7 @@ proptest! {
             open.push(Outstanding::request(&port.endpoints[pick_request(&port, None, &[], 0, &mut random).unwrap()].load));
         }
         let running = |one: &crate::snapshot::Endpoint| one.load.requests.load(Relaxed);
-        prop_assert!(port.endpoints.iter().all(|one| (44..=56).contains(&running(one))));
+        prop_assert!(port.endpoints.iter().all(|one| (38..=58).contains(&running(one))));
         drop(open);
         prop_assert!(port.endpoints.iter().all(|one| running(one) == 0));
     }
