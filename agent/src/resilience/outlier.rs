@@ -254,6 +254,8 @@ fn eject_again(port: &ServicePort, endpoint: &EndpointLoad, now_ns: u64) -> Opti
     }
     let (most, known) = (most_ejected(port), &port.state.ejected);
     if known.load(Relaxed) > most {
+        // Probes are rare enough for an exact count.
+        *counted_at = 0;
         ejection::recount(port, &mut counted_at, now_ns);
     }
     if known.load(Relaxed) > most {
@@ -309,7 +311,9 @@ fn most_ejected(port: &ServicePort) -> u32 {
 /// Whether ejections count at a choice: not while the share of endpoints in rotation is below `panic_percent`.
 #[must_use]
 pub fn are_honoured(port: &ServicePort, now_ns: u64) -> bool {
-    ejection::count_fits(port, now_ns, |ejected| !panics(&port.policy.outliers, port.endpoints.len(), ejected))
+    ejection::count_fits(port, now_ns, |ejected| {
+        !panics(&port.policy.outliers, port.endpoints.len(), ejected)
+    })
 }
 
 fn panics(policy: &Outliers, count: usize, ejected: u32) -> bool {

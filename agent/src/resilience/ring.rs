@@ -26,7 +26,8 @@ pub fn of(port: &ServicePort) -> Arc<Ring> {
     if let Some(ring) = kept.as_ref().filter(|ring| ring.built_for == place) {
         return ring.clone();
     }
-    let same = |ring: &&Arc<Ring>| ring.addresses.iter().eq(port.endpoints.iter().map(|endpoint| &endpoint.address));
+    let same =
+        |ring: &&Arc<Ring>| ring.addresses.iter().eq(port.endpoints.iter().map(|endpoint| &endpoint.address));
     let ring = match kept.as_ref().filter(same) {
         // The endpoints of the next snapshot, and the same ones.
         Some(ring) => {
@@ -53,7 +54,7 @@ fn build(endpoints: &[Endpoint]) -> Ring {
     Ring {
         addresses: endpoints.iter().map(|endpoint| endpoint.address).collect(),
         built_for: (endpoints.as_ptr() as usize, endpoints.len()),
-        points,
+        points: points.into(),
     }
 }
 
@@ -70,7 +71,7 @@ impl Ring {
     pub fn shares(&self) -> Vec<f64> {
         let mut shares = vec![0.0; self.addresses.len()];
         let mut last = self.points.last().map_or(0, |(point, _)| *point);
-        for (point, index) in &self.points {
+        for (point, index) in self.points.iter() {
             if let Some(share) = shares.get_mut(*index as usize) {
                 *share += point.wrapping_sub(last) as f64 / u64::MAX as f64;
             }
