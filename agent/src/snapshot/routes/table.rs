@@ -92,6 +92,7 @@ impl RouteTable {
 
     fn index(&mut self, place: usize, path: &PathMatch) {
         match path {
+            PathMatch::Never => {}
             PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(place),
             PathMatch::Prefix(prefix) => self.grow(prefix, place),
             PathMatch::Regex(_) => self.patterns.push(place),
