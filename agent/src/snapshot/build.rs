@@ -6,6 +6,7 @@
 mod enrolment;
 mod labels;
 mod pods;
+mod routes;
 mod services;
 mod slices;
 mod topology;
@@ -53,13 +54,14 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     let learnt = services::Learnt::of(previous);
     let services =
         services::read(&inputs.services, &slices, &pods.workloads, context, &learnt, &mut problems);
+    let routes = routes::read(inputs, &services, previous, &mut problems);
     problems.sort();
     problems.dedup();
     let snapshot = Snapshot {
         generation: context.generation,
         workloads: pods.workloads,
         service_ports: services.ports,
-        routes: std::collections::HashMap::new(),
+        routes,
         cluster_ips: services.cluster_ips,
         services: services.all,
         local_pods: pods.local,

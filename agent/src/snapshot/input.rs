@@ -1,6 +1,8 @@
 //! The objects a source yields, already parsed. Pure. Both sources (files, API server) produce the same: only shapes are
 //! settled here (text, numbers, flags); whether an address is an address is for [`super::build`] to say.
 
+pub mod routes;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Every object that the mesh reads, at one instant. The order is the source's (by file name, or by namespace and name).
@@ -14,6 +16,10 @@ pub struct Inputs {
     pub services: Vec<Arc<Service>>,
     /// `discovery.k8s.io/v1/EndpointSlice`.
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// HTTPRoutes and GRPCRoutes, `gateway.networking.k8s.io`.
+    pub routes: Vec<Arc<routes::Route>>,
+    /// `gateway.networking.k8s.io`.
+    pub reference_grants: Vec<Arc<routes::ReferenceGrant>>,
 }
 
 /// What all objects have.
