@@ -15,7 +15,7 @@
 //! | `sources` | where all that is read comes from |
 //! | `requests` | the same for requests: the handle, counters, lines, taps |
 //! | `otlp` | spans to an OpenTelemetry collector |
-//! | `http`, `admin` | the two servers and their answers |
+//! | `http`, `admin`, `request_answers`, `query` | the two servers and their answers |
 //!
 //! How the agent puts it together:
 //!
@@ -40,7 +40,9 @@ pub mod http;
 mod line;
 pub mod metrics;
 pub mod otlp;
+pub(crate) mod query;
 pub mod reason;
+mod request_answers;
 pub mod requests;
 pub mod row;
 pub mod series;

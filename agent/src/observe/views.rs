@@ -320,6 +320,57 @@ pub struct TopView {
     pub latencies: Vec<(u16, u64)>,
 }
 
+/// Routes of one service port for one kind of caller: `/routes`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoutesView {
+    /// Namespace of the service.
+    pub namespace: String,
+    /// Its name.
+    pub service: String,
+    /// Its port.
+    pub port: u16,
+    /// Only for callers of this namespace (consumer routes); for all others where absent.
+    pub callers: Option<String>,
+    /// In order of precedence.
+    pub matches: Vec<RouteMatchView>,
+}
+
+/// One match of one rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteMatchView {
+    /// Path, method, headers, query.
+    pub matches: String,
+    /// `Kind/namespace/name[rule]`.
+    pub route: String,
+    /// `forward`, `redirect` or `invalid`.
+    pub action: String,
+    /// Where it goes.
+    pub backends: Vec<RouteBackendView>,
+    /// What it changes, in words.
+    pub filters: Vec<String>,
+    /// For the whole request.
+    pub request_timeout_ms: Option<u64>,
+    /// For one attempt.
+    pub backend_timeout_ms: Option<u64>,
+    /// Attempts beside the first, where the rule says.
+    pub retries: Option<u32>,
+    /// Why its matches are answered 500.
+    pub problem: Option<String>,
+}
+
+/// A backend of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteBackendView {
+    /// `name.namespace:port`; none where it cannot be used.
+    pub service: Option<String>,
+    /// As the object says.
+    pub weight: u32,
+    /// Of the requests that match.
+    pub percent: f64,
+    /// Why its share is answered 500.
+    pub problem: Option<String>,
+}
+
 /// One requirement of `check`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequirementView {

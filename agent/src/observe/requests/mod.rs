@@ -36,6 +36,7 @@ pub use record::{RequestOpening, RequestRecord};
 pub use trace::{RequestTrace, TraceContext};
 
 pub(crate) use finished::Finished;
+pub(crate) use line::RouteText;
 pub(crate) use metrics::RequestCollector;
 pub(crate) use record::is_grpc_failure;
 pub(crate) use tap::{TapFilter, Tapped};
