@@ -2,7 +2,7 @@
 //! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`, `/routes`, `/endpoints`, `/top`, `/tap`.
 
 use super::{
-    Metrics, Sources,
+    Metrics, Sources, breakers,
     clock::monotonic_ns,
     http::{Answer, Answers, Listener},
     line,
@@ -83,7 +83,7 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
         "/workloads" => Answer::json(&workloads(&sources.snapshot.load(), (sources.captured)().as_ref())),
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
         "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
-        "/endpoints" => request_answers::endpoints(&sources.snapshot.load(), &Query::parse(query), monotonic_ns()),
+        "/endpoints" => Answer::json(&breakers::endpoints(&sources.snapshot.load(), &Query::parse(query), monotonic_ns())),
         "/top" => Answer::json(&sources.requests.top()),
         "/tap" => request_answers::tap(&sources.requests, &Query::parse(query)),
         "/certs" => Answer::json(&(sources.certificates)()),

@@ -25,20 +25,9 @@ const PIECE: usize = 64;
 const MOST: u64 = 1_000_000;
 
 /// Whether the query means this port, by `namespace` and `service`.
-fn is_meant(query: &Query<'_>, port: &ServicePort) -> bool {
+pub(super) fn is_meant(query: &Query<'_>, port: &ServicePort) -> bool {
     query.find("namespace").is_none_or(|namespace| *port.service_namespace == *namespace)
         && query.find("service").is_none_or(|service| ServiceName::from(port).is(service))
-}
-
-/// Ports that the query means, each once however many address families it has.
-fn ports<'a>(snapshot: &'a Snapshot, query: &'a Query<'_>) -> impl Iterator<Item = &'a ServicePort> {
-    let mut seen = HashSet::new();
-    let all = snapshot.services.iter().flat_map(|service| &service.ports).map(|port| &**port);
-    all.filter(|port| is_meant(query, port)).filter(move |port| {
-        // Families differ in their endpoints, so both are shown where both have some.
-        let family = port.endpoints.first().map(|endpoint| endpoint.address.is_ipv6());
-        seen.insert((port.hostname.clone(), port.port, family))
-    })
 }
 
 pub(super) fn routes(snapshot: &Snapshot, query: &Query<'_>) -> Vec<RoutesView> {

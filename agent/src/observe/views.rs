@@ -371,6 +371,67 @@ pub struct RouteBackendView {
     pub problem: Option<String>,
 }
 
+/// One service port as requests are balanced over it: `/endpoints`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EndpointsView {
+    /// Namespace of the service.
+    pub namespace: String,
+    /// Its name.
+    pub service: String,
+    /// Its port.
+    pub port: u16,
+    /// `power_of_two`, or `consistent_hash` and by what.
+    pub balancer: String,
+    /// Policy objects in force, the most specific first; empty where all is default.
+    pub policies: Vec<String>,
+    /// What this node has under way, and its limits.
+    pub running: Vec<RunningView>,
+    /// So few endpoints are healthy that ejections are not honoured.
+    pub panic: bool,
+    /// The endpoints.
+    pub endpoints: Vec<HealthView>,
+}
+
+/// Something that is limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningView {
+    /// `connections`, `pending`, `requests`, `retries`.
+    pub name: String,
+    /// Now.
+    pub now: u32,
+    /// At most.
+    pub limit: u32,
+}
+
+/// Load and health of one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HealthView {
+    /// Address and port.
+    pub address: String,
+    /// Pod, where known.
+    pub pod: Option<String>,
+    /// Of the next requests, so many go there.
+    pub weight_percent: f64,
+    /// Peak-EWMA of the response time, microseconds; 0 before the first answer.
+    pub response_us: u64,
+    /// Peak-EWMA of the connect time, microseconds.
+    pub connect_us: u64,
+    /// Requests under way.
+    pub requests: u32,
+    /// Connections through this agent.
+    pub connections: u32,
+    /// `healthy`, `ejected` or `half_open`.
+    pub state: String,
+    /// Why it is ejected.
+    pub why: Option<String>,
+    /// For how long it still is, milliseconds.
+    pub ejected_ms: Option<u64>,
+    /// For how long it is spared because it asked for it (429, 503, `Retry-After`), milliseconds.
+    pub penalised_ms: Option<u64>,
+    /// Gateway failures in a row.
+    pub failures: u32,
+}
+
 /// One requirement of `check`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequirementView {
