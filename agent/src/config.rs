@@ -65,6 +65,18 @@ pub struct AgentArguments {
     /// Where the JSON access log goes: a path, `stdout` or `off`.
     #[arg(long, value_name = "PATH", default_value = "stdout")]
     pub access_log: String,
+    /// Share of requests that get a line in the access log, 0 to 1; those that failed always do.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
+    pub access_log_sample: f64,
+    /// No line for requests with a lower status; one without answer counts as 599.
+    #[arg(long, value_name = "STATUS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=599))]
+    pub access_log_min_status: u16,
+    /// Collector that takes OpenTelemetry spans of requests over OTLP/gRPC, as http://HOST:4317; no spans unless given.
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// Share of the traces that begin at this agent which are recorded, 0 to 1; those of a `traceparent` follow its flag.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    pub trace_sample: f64,
     /// The agent's own log, as a tracing filter.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "POSTHASTE_LOG")]
     pub log: String,
@@ -179,4 +191,9 @@ pub enum CaAction {
 fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     Duration::try_from_secs_f64(value).map_err(|_| format!("`{text}` is not a length of time"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    value.ok_or_else(|| format!("`{text}` is not a share: give a number from 0 to 1"))
 }

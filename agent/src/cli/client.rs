@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use std::{
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,6 +12,8 @@ use crate::observe::{http::VERSION_HEADER, views::ADMIN_VERSION};
 
 /// Bytes of an answer.
 const ANSWER: u64 = 64 * 1024 * 1024;
+/// Bytes of the head of an answer.
+const HEAD: u64 = 64 * 1024;
 /// For each read and write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,12 +71,63 @@ pub fn ask<T: DeserializeOwned>(socket: &Path, target: &str) -> Result<T, Client
 /// # Errors
 /// See [`ClientError`].
 pub fn fetch(socket: &Path, target: &str) -> Result<Vec<u8>, ClientError> {
-    let answer = exchange(socket, target).map_err(|source| match source.kind() {
+    let mut answer = Vec::new();
+    let read = connect(socket, target).and_then(|stream| stream.take(ANSWER).read_to_end(&mut answer));
+    read.map_err(|source| broken(socket, source))?;
+    check(socket, &answer).map(<[u8]>::to_vec)
+}
+
+/// Asks for `target` and gives each line of the answer to `take` as it comes, until it wants no more (false) or the agent ends
+/// the answer. The time between lines is not bounded.
+///
+/// # Errors
+/// See [`ClientError`]; what `take` could not write comes back in the answer.
+pub fn follow(
+    socket: &Path,
+    target: &str,
+    take: &mut dyn FnMut(&str) -> io::Result<bool>,
+) -> Result<io::Result<()>, ClientError> {
+    let failed = |source| broken(socket, source);
+    let stream = connect(socket, target).map_err(failed)?;
+    let mut reader = BufReader::new(stream);
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let read = reader.by_ref().take(HEAD).read_until(b'\n', &mut head).map_err(failed)?;
+        if read == 0 || head.len() as u64 >= HEAD {
+            return Err(ClientError::NotAnAgent(socket.to_owned()));
+        }
+    }
+    if let Err(ClientError::Status { .. }) = check(socket, &head) {
+        reader.take(HEAD).read_to_end(&mut head).map_err(failed)?;
+        return check(socket, &head).map(|_| Ok(()));
+    }
+    check(socket, &head)?;
+    reader.get_ref().set_read_timeout(None).map_err(failed)?;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.by_ref().take(ANSWER).read_line(&mut line).map_err(failed)? == 0 {
+            return Ok(Ok(()));
+        }
+        match take(line.trim_end()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+fn broken(socket: &Path, source: io::Error) -> ClientError {
+    match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent(socket.to_owned()),
         io::ErrorKind::PermissionDenied => ClientError::Permission(socket.to_owned()),
         _ => ClientError::Broken { path: socket.to_owned(), source },
-    })?;
-    let Some((status, version, body)) = parse(&answer) else {
+    }
+}
+
+/// The body of an answer of ours that says 200.
+fn check<'a>(socket: &Path, answer: &'a [u8]) -> Result<&'a [u8], ClientError> {
+    let Some((status, version, body)) = parse(answer) else {
         return Err(ClientError::NotAnAgent(socket.to_owned()));
     };
     match version {
@@ -83,18 +136,16 @@ pub fn fetch(socket: &Path, target: &str) -> Result<Vec<u8>, ClientError> {
         Some(_) if status != 200 => {
             Err(ClientError::Status { status, body: String::from_utf8_lossy(body).trim().to_owned() })
         }
-        Some(_) => Ok(body.to_vec()),
+        Some(_) => Ok(body),
     }
 }
 
-fn exchange(socket: &Path, target: &str) -> io::Result<Vec<u8>> {
+fn connect(socket: &Path, target: &str) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     write!(stream, "GET {target} HTTP/1.0\r\nhost: agent\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER).read_to_end(&mut answer)?;
-    Ok(answer)
+    Ok(stream)
 }
 
 /// Status, version of the admin answers, body.

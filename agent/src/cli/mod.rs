@@ -15,10 +15,14 @@ pub mod certs;
 pub mod check;
 pub mod client;
 pub mod connections;
+pub mod endpoints;
+pub mod routes;
 pub mod services;
 pub mod status;
 pub mod table;
+pub mod tap;
 pub mod terminal;
+pub mod top;
 pub mod units;
 pub mod workloads;
 
@@ -86,6 +90,14 @@ pub enum Inspect {
     Workloads(workloads::WorkloadsArguments),
     /// Services and their endpoints as this node picks from them
     Services(services::ServicesArguments),
+    /// Routes of services: matches in order of precedence, backends, problems
+    Routes(routes::RoutesArguments),
+    /// Endpoints of a service as requests are balanced over them: weight, response time, ejections
+    Endpoints(endpoints::EndpointsArguments),
+    /// Requests per second, success rate and percentiles by service, live
+    Top(top::TopArguments),
+    /// Requests as they end, with filters
+    Tap(tap::TapArguments),
     /// Certificates of the pods of this node
     Certs,
     /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
@@ -144,6 +156,10 @@ pub fn execute(
         Inspect::Connections(arguments) => connections::show(options, arguments, out)?,
         Inspect::Workloads(arguments) => workloads::show(options, arguments, out)?,
         Inspect::Services(arguments) => services::show(options, arguments, out)?,
+        Inspect::Routes(arguments) => routes::show(options, arguments, out)?,
+        Inspect::Endpoints(arguments) => endpoints::show(options, arguments, out)?,
+        Inspect::Top(arguments) => top::show(options, arguments, out)?,
+        Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,
         Inspect::Check => return check::show(options, &requirements(), out),
         Inspect::Completions { shell } => {

@@ -24,7 +24,9 @@ use crate::{
     netns::{ListenerPorts, NamespaceThreads, SocketOptions},
     observe::{
         AccessLog, ConnectionLimits, Connections, Requests, SeriesTable, access_log::AccessLogError,
-        monotonic_ns, requests::RequestOptions,
+        monotonic_ns,
+        otlp::{self, OtlpError, SpanQueue},
+        requests::{LogRule, RequestOptions},
     },
     snapshot::{Snapshot, build::Context},
     worker::{Command, ConnectLimits, Shared, WorkerHandle},
@@ -56,6 +58,9 @@ pub enum StartError {
     /// The access log.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
+    /// The collector of spans.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// Metrics or admin socket.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -156,8 +161,7 @@ impl Agent {
             SeriesTable::new(SERIES),
             access_log.clone(),
         );
-        let options = RequestOptions { series_limit: SERIES, log: access_log.clone(), ..RequestOptions::default() };
-        let requests = Requests::new(arguments.worker_count(), options);
+        let requests = requests(&arguments, &access_log)?;
         let shared = Shared {
             snapshot: Arc::clone(&published.snapshot),
             identities: identities.clone(),
@@ -318,6 +322,19 @@ fn ailment(has_ended: bool, silent_ns: u64) -> Option<&'static str> {
 
 fn wanted_identities(snapshot: &Snapshot) -> HashSet<crate::snapshot::SpiffeId> {
     snapshot.local_pods.values().map(|pod| pod.workload.identity.clone()).collect()
+}
+
+/// The records of requests, and the task that exports their spans.
+fn requests(arguments: &AgentArguments, access_log: &AccessLog) -> Result<Requests, OtlpError> {
+    let (sample, min_status) = (arguments.access_log_sample, arguments.access_log_min_status);
+    let mut spans = SpanQueue::off();
+    if let Some(endpoint) = &arguments.otlp_endpoint {
+        spans = SpanQueue::on(arguments.trace_sample);
+        otlp::start(endpoint, spans.clone())?;
+    }
+    let log_rule = LogRule { sample, min_status };
+    let options = RequestOptions { series_limit: SERIES, log: access_log.clone(), log_rule, spans };
+    Ok(Requests::new(arguments.worker_count(), options))
 }
 
 fn context(arguments: &AgentArguments) -> Context {

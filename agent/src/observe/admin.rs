@@ -1,11 +1,13 @@
 //! The answers of the two servers. On TCP :15020 `/metrics`, `/stats/prometheus`, `/healthz`, `/readyz`; on the Unix socket
-//! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`.
+//! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`, `/routes`, `/endpoints`, `/top`, `/tap`.
 
 use super::{
-    Metrics, Sources,
+    Metrics, Sources, breakers,
     clock::monotonic_ns,
     http::{Answer, Answers, Listener},
     line,
+    query::Query,
+    request_answers,
     row::Row,
     views::{ConnectionView, ConnectionsView, EndpointView, ServicePortView, ServiceView, WorkloadView},
 };
@@ -80,6 +82,10 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
         "/connections" => Answer::json(&connections(&sources, &Query::parse(query))),
         "/workloads" => Answer::json(&workloads(&sources.snapshot.load(), (sources.captured)().as_ref())),
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
+        "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
+        "/endpoints" => Answer::json(&breakers::endpoints(&sources.snapshot.load(), &Query::parse(query), monotonic_ns())),
+        "/top" => Answer::json(&sources.requests.top()),
+        "/tap" => request_answers::tap(&sources.requests, &Query::parse(query)),
         "/certs" => Answer::json(&(sources.certificates)()),
         _ => public(&sources, &metrics, path).unwrap_or_else(not_found),
     })
@@ -107,52 +113,35 @@ fn scrape(sources: &Sources, metrics: &Metrics) -> Answer {
         Ok(body) => Answer {
             status: StatusCode::OK,
             content: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body,
+            body: body.into(),
         },
         Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-/// A query of plain names: `closed=true&namespace=..&pod=..&service=..&state=..&limit=..`. Kubernetes names need no escapes.
-struct Query<'a>(Vec<(&'a str, &'a str)>);
-
-impl<'a> Query<'a> {
-    fn parse(query: &'a str) -> Self {
-        Self(query.split('&').filter_map(|pair| pair.split_once('=')).collect())
-    }
-
-    fn find(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| *value)
-    }
-
-    /// Cheap, before the texts of a row are made.
-    fn fits(&self, row: &Row) -> bool {
-        let progress = row.progress();
-        let pods = [Some(&row.pod), progress.peer.as_ref()];
-        let any = |test: &dyn Fn(&Workload) -> bool| pods.into_iter().flatten().any(|pod| test(pod));
-        self.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
-            && self.find("pod").is_none_or(|name| any(&|pod| &*pod.name == name))
-            && self.find("service").is_none_or(|name| {
-                progress.service.as_ref().is_some_and(|service| {
-                    &*service.name == name
-                        || &*service.hostname == name
-                        || name.split_once('.') == Some((&*service.name, &*service.namespace))
-                })
-            })
-            && self.find("state").is_none_or(|state| match state {
-                "connecting" => progress.ending.is_none() && progress.connected_ns == 0,
-                "open" => progress.ending.is_none() && progress.connected_ns != 0,
-                "closed" => progress.ending.is_some(),
-                _ => false,
-            })
-    }
+/// `closed=true&namespace=..&pod=..&service=..&state=..&limit=..`; cheap, before the texts of a row are made.
+fn fits(query: &Query<'_>, row: &Row) -> bool {
+    let progress = row.progress();
+    let pods = [Some(&row.pod), progress.peer.as_ref()];
+    let any = |test: &dyn Fn(&Workload) -> bool| pods.into_iter().flatten().any(|pod| test(pod));
+    query.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
+        && query.find("pod").is_none_or(|name| any(&|pod| &*pod.name == name))
+        && query.find("service").is_none_or(|name| {
+            progress.service.as_ref().is_some_and(|service| service.is(name))
+        })
+        && query.find("state").is_none_or(|state| match state {
+            "connecting" => progress.ending.is_none() && progress.connected_ns == 0,
+            "open" => progress.ending.is_none() && progress.connected_ns != 0,
+            "closed" => progress.ending.is_some(),
+            _ => false,
+        })
 }
 
 fn connections(sources: &Sources, query: &Query<'_>) -> ConnectionsView {
     let table = &sources.connections;
     let closed = query.find("closed") == Some("true") || query.find("state") == Some("closed");
     let mut rows = if closed { table.recently_closed() } else { table.live() };
-    rows.retain(|row| query.fits(row));
+    rows.retain(|row| fits(query, row));
     rows.sort_by_key(|row| std::cmp::Reverse(row.captured_ns));
     let limit = query.find("limit").and_then(|limit| limit.parse().ok()).unwrap_or(ROWS).min(ROWS);
     let now_ns = monotonic_ns();

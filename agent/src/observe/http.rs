@@ -1,12 +1,22 @@
 //! A small HTTP/1.1 server for machines and people on the control runtime: GET only, bounded connections, bounded time. It never
 //! reads a request's body.
 
-use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode, body::Bytes, header, server::conn::http1, service::service_fn,
+    Method, Request, Response, StatusCode,
+    body::{Body, Bytes, Frame, SizeHint},
+    header,
+    server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -25,29 +35,86 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// Says which version of the answers an agent speaks.
 pub const VERSION_HEADER: &str = "posthaste-admin";
 
-/// A whole answer.
-#[derive(Clone, Debug)]
+/// An answer.
+#[derive(Debug)]
 pub struct Answer {
     /// HTTP status.
     pub status: StatusCode,
     /// `content-type`.
     pub content: &'static str,
-    /// The text.
-    pub body: String,
+    /// What follows.
+    pub body: AnswerBody,
+}
+
+/// Pieces of a text that go on until there are no more; dropped when the client left.
+pub type Pieces = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Send>;
+
+/// The text of an answer.
+pub enum AnswerBody {
+    /// As a whole.
+    Whole(Bytes),
+    /// As it comes.
+    Pieces(Pieces),
+}
+
+impl From<String> for AnswerBody {
+    fn from(text: String) -> Self {
+        Self::Whole(text.into())
+    }
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Pieces(_) => "Pieces",
+        })
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = match self.get_mut() {
+            Self::Whole(text) if text.is_empty() => None,
+            Self::Whole(text) => Some(std::mem::take(text)),
+            Self::Pieces(pieces) => match pieces(context) {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(text) => SizeHint::with_exact(text.len() as u64),
+            Self::Pieces(_) => SizeHint::default(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(text) if text.is_empty())
+    }
 }
 
 impl Answer {
     /// A plain text.
     #[must_use]
     pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
-        Self { status, content: "text/plain; charset=utf-8", body: body.into() }
+        Self { status, content: "text/plain; charset=utf-8", body: body.into().into() }
     }
 
     /// A JSON value; 500 where it cannot be written.
     #[must_use]
     pub fn json<T: serde::Serialize>(value: &T) -> Self {
         match serde_json::to_string(value) {
-            Ok(body) => Self { status: StatusCode::OK, content: "application/json", body },
+            Ok(body) => Self { status: StatusCode::OK, content: "application/json", body: body.into() },
             Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
@@ -109,13 +176,13 @@ async fn carry(io: Box<dyn Io>, answers: Answers) {
     let _ = server.serve_connection(TokioIo::new(io), service).await;
 }
 
-fn respond<B>(request: &Request<B>, answers: &Answers) -> Response<Full<Bytes>> {
+fn respond<B>(request: &Request<B>, answers: &Answers) -> Response<AnswerBody> {
     let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
         answers(request.uri().path(), request.uri().query().unwrap_or_default())
     } else {
         Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n")
     };
-    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content));
     response.headers_mut().insert(VERSION_HEADER, header::HeaderValue::from(super::views::ADMIN_VERSION));

@@ -29,6 +29,7 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(SeriesCollector(series.clone())));
         registry.register_collector(Box::new(super::requests::RequestCollector(sources.clone())));
+        registry.register_collector(Box::new(super::breakers::BreakerCollector(sources.clone())));
         registry.register_collector(Box::new(super::agent_metrics::AgentCollector(sources.clone())));
         Self { registry }
     }

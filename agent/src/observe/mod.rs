@@ -15,7 +15,8 @@
 //! | `sources` | where all that is read comes from |
 //! | `requests` | the same for requests: the handle, counters, lines, taps |
 //! | `otlp` | spans to an OpenTelemetry collector |
-//! | `http`, `admin` | the two servers and their answers |
+//! | `breakers` | load and health of endpoints, as `/endpoints` and metrics |
+//! | `http`, `admin`, `request_answers`, `query` | the two servers and their answers |
 //!
 //! How the agent puts it together:
 //!
@@ -33,6 +34,7 @@
 pub mod access_log;
 pub mod admin;
 mod agent_metrics;
+mod breakers;
 pub mod clock;
 pub mod connection;
 pub mod connections;
@@ -40,14 +42,16 @@ pub mod http;
 mod line;
 pub mod metrics;
 pub mod otlp;
+pub(crate) mod query;
 pub mod reason;
+mod request_answers;
 pub mod requests;
 pub mod row;
 pub mod series;
 pub mod socket;
 pub mod sources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod views;
 
 pub use access_log::{AccessLog, AccessLogTarget};

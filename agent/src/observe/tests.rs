@@ -85,7 +85,7 @@ fn sources(connections: Connections, generation: u64) -> Arc<Sources> {
 }
 
 /// Samples of a scrape whose line starts with `name{`, with their values.
-fn samples(text: &str, name: &str) -> Vec<(String, u64)> {
+pub(crate) fn samples(text: &str, name: &str) -> Vec<(String, u64)> {
     let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
     lines
         .map(|line| {
@@ -231,7 +231,7 @@ fn the_sockets_last_words_are_kept() {
 }
 
 #[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Captured(pub(crate) Arc<Mutex<Vec<u8>>>);
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -302,7 +302,7 @@ fn names_are_escaped_in_lines() {
     assert_eq!(line["reason"], "cancelled");
 }
 
-fn run(socket: &Path, command: &[&str]) -> Result<String, String> {
+pub(crate) fn run(socket: &Path, command: &[&str]) -> Result<String, String> {
     let mut words = vec!["posthaste", "--admin-socket", socket.to_str().unwrap()];
     words.extend(command);
     let arguments = Arguments::try_parse_from(words).unwrap();

@@ -7,6 +7,11 @@
 //! | `span` | a request as spans, by OpenTelemetry's conventions |
 //! | `export` | the task |
 
+mod export;
 mod queue;
+mod span;
+#[cfg(test)]
+mod tests;
 
+pub use export::{OtlpError, start};
 pub use queue::{SpanCounts, SpanQueue};

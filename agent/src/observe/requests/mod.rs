@@ -25,7 +25,7 @@ mod shard;
 mod tally;
 mod tap;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod trace;
 mod top;
 
@@ -36,6 +36,7 @@ pub use record::{RequestOpening, RequestRecord};
 pub use trace::{RequestTrace, TraceContext};
 
 pub(crate) use finished::Finished;
+pub(crate) use line::RouteText;
 pub(crate) use metrics::RequestCollector;
 pub(crate) use record::is_grpc_failure;
 pub(crate) use tap::{TapFilter, Tapped};
@@ -158,6 +159,12 @@ impl Requests {
     #[must_use]
     pub fn active(&self) -> u64 {
         self.0.active.iter().map(|active| active.0.load(Relaxed)).sum()
+    }
+
+    /// Service ports that had requests, by host name and port.
+    pub(crate) fn services(&self) -> HashSet<(Arc<str>, u16)> {
+        let all = self.0.books.services();
+        all.iter().map(|tally| (tally.name.hostname.clone(), tally.port)).collect()
     }
 
     /// Brings the workers' numbers together, so that a scrape shows them.

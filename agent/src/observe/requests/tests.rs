@@ -1,1 +1,421 @@
 //! A request from its beginning to its end, as counters, lines, taps and commands show it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use super::*;
+use crate::{
+    observe::{
+        ConnectionLimits, Connections, Metrics, SeriesTable, Security, Sources, admin, http,
+        series::FORGET_AFTER_NS,
+        tests::{Captured, pod, run, samples},
+    },
+    snapshot::{Endpoint, Protocol, Workload, protocol::Why, routes::RouteName},
+};
+use ::http::{HeaderValue, Request, request::Parts};
+use arc_swap::ArcSwap;
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+pub(crate) fn head(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+    let builder = Request::builder().method(method).uri(uri);
+    let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+    builder.body(()).unwrap().into_parts().0
+}
+
+pub(crate) fn opening<'a>(pod: &'a Arc<Workload>, head: &'a Parts) -> RequestOpening<'a> {
+    RequestOpening {
+        connection_id: 0xff,
+        pod,
+        client: "10.0.0.5:40000".parse().unwrap(),
+        protocol: RequestProtocol::Http1,
+        head,
+        request_id: None,
+        trace: None,
+        started_ns: 1_000_000_000,
+    }
+}
+
+pub(crate) fn service_port(name: &str) -> ServicePort {
+    let endpoint = Endpoint { address: endpoint(1), workload: None, load: Arc::default() };
+    ServicePort {
+        service_name: name.into(),
+        service_namespace: "shop".into(),
+        hostname: format!("{name}.shop.svc.cluster.local").into(),
+        port: 80,
+        name: "http".into(),
+        app_protocol: None,
+        protocol: Protocol::Http,
+        protocol_why: Why::PortName,
+        policy: Arc::default(),
+        affinity_seconds: None,
+        endpoints: vec![endpoint],
+        known_endpoints: 1,
+        state: Arc::default(),
+    }
+}
+
+pub(crate) fn endpoint(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 1, last], 8080))
+}
+
+fn route() -> Arc<RouteName> {
+    Arc::new(RouteName {
+        kind: "HTTPRoute",
+        namespace: "shop".into(),
+        name: "cart".into(),
+        rule: 1,
+        rule_name: None,
+    })
+}
+
+pub(crate) fn note(last: u8, outcome: AttemptOutcome, hedge: bool) -> AttemptNote {
+    AttemptNote { address: endpoint(last), outcome, started_ns: 1_000_000_000, took_ns: 2_000_000, hedge }
+}
+
+fn sources(requests: &Requests, snapshot: Snapshot) -> Arc<Sources> {
+    let series = SeriesTable::new(10);
+    let connections = Connections::new(1, ConnectionLimits::default(), series, AccessLog::off());
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    Arc::new(Sources::new("node-a".to_owned(), snapshot, Arc::default(), connections, requests.clone()))
+}
+
+fn scrape(requests: &Requests) -> String {
+    let sources = sources(requests, Snapshot::default());
+    sources.prepare_scrape();
+    Metrics::new(&sources, &sources.series).encode().unwrap()
+}
+
+/// One request with everything: a retry, a hedge, a limit, an ejection.
+fn eventful(requests: &Requests, worker: usize, status: u16) {
+    let (caller, called, port) = (pod("web-1", "web"), pod("cart-1", "cart"), service_port("cart"));
+    let head = head("GET", "/items?secret=1", &[("host", "cart"), ("user-agent", "curl"), ("x-token", "hidden")]);
+    let record = requests.begin(worker, &opening(&caller, &head));
+    assert_eq!(requests.active(), 1);
+    record.route(&route());
+    record.service(&port);
+    record.endpoint(endpoint(1), None, Security::None);
+    record.attempt(note(1, AttemptOutcome::Failed("reset"), false));
+    record.ejected(endpoint(1), "consecutive_failures", u64::MAX);
+    record.endpoint(endpoint(2), Some(&called), Security::MutualTls);
+    record.attempt(note(3, AttemptOutcome::Failed("cancelled"), true));
+    record.attempt(note(2, AttemptOutcome::Status(status), false));
+    record.budget_refused();
+    record.overflow("retries");
+    record.request_bytes(10);
+    record.response(status, None);
+    record.response_headers(&HeaderMap::from_iter([(::http::header::SERVER, HeaderValue::from_static("nginx"))]));
+    record.first_byte(1_002_000_000);
+    record.first_byte(1_009_000_000);
+    record.response_bytes(600);
+    record.response_bytes(400);
+    record.finish(1_003_500_000);
+    record.finish(9_000_000_000);
+}
+
+#[test]
+fn a_scrape_shows_istios_metrics_and_ours() {
+    let requests = Requests::new(2, RequestOptions::default());
+    eventful(&requests, 0, 200);
+    eventful(&requests, 1, 200);
+    eventful(&requests, 1, 503);
+    requests.malformed("bare_lf");
+    let text = scrape(&requests);
+    let totals = samples(&text, "istio_requests_total");
+    let good = totals.iter().find(|(labels, _)| labels.contains("response_code=\"200\"")).unwrap();
+    assert_eq!((totals.len(), good.1), (2, 2), "{totals:?}");
+    for label in [
+        "reporter=\"source\"",
+        "source_workload=\"web\"",
+        "destination_workload=\"cart\"",
+        "destination_principal=\"spiffe://cluster.local/ns/shop/sa/cart\"",
+        "destination_service=\"cart.shop.svc.cluster.local\"",
+        "request_protocol=\"http\"",
+        "grpc_response_status=\"\"",
+        "response_flags=\"-\"",
+        "connection_security_policy=\"mutual_tls\"",
+    ] {
+        assert!(good.0.contains(label), "{label} in {}", good.0);
+    }
+    let bucket = |name: &str, bound: &str| {
+        let all = samples(&text, &format!("{name}_bucket"));
+        let found = all.iter().find(|(labels, _)| {
+            labels.contains("response_code=\"200\"") && labels.contains(&format!("le=\"{bound}\""))
+        });
+        found.unwrap_or_else(|| panic!("{all:?}")).1
+    };
+    let duration = "istio_request_duration_milliseconds";
+    assert_eq!((bucket(duration, "1.0"), bucket(duration, "5.0"), bucket(duration, "+Inf")), (0, 2, 2));
+    assert_eq!((bucket("istio_request_bytes", "5.0"), bucket("istio_request_bytes", "10.0")), (0, 2));
+    assert_eq!((bucket("istio_response_bytes", "500.0"), bucket("istio_response_bytes", "1000.0")), (0, 2));
+    let sums: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{duration}_sum"))).collect();
+    assert!(sums.iter().any(|line| line.ends_with(" 7.0")), "{sums:?}");
+    for line in [
+        "posthaste_request_retries_total{service=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_request_hedges_total{service=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_retry_budget_refused_total{service=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_overflow_total{service=\"cart.shop.svc.cluster.local\",port=\"80\",limit=\"retries\"} 3",
+        "posthaste_endpoint_ejections_total{service=\"cart.shop.svc.cluster.local\",port=\"80\",why=\"consecutive_failures\"} 3",
+        "posthaste_malformed_requests_total{what=\"bare_lf\"} 1",
+        "posthaste_requests_active 0",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+    }
+    let routes = samples(&text, "posthaste_route_requests_total");
+    assert!(routes[0].0.contains("route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop"), "{routes:?}");
+    let mut classes: Vec<_> = routes.iter().map(|(_, count)| *count).collect();
+    classes.sort_unstable();
+    assert_eq!(classes, [1, 2]);
+    let again = scrape(&requests);
+    assert_eq!(samples(&again, "istio_requests_total").iter().map(|one| one.1).sum::<u64>(), 3, "counted once");
+    let top = requests.top();
+    assert_eq!((top[0].requests, top[0].failures, top[0].retries), (3, 1, 3));
+    assert_eq!(percentile(&top[0].latencies, 0.5).map(|us| us / 256), Some(3500 / 256));
+}
+
+#[test]
+fn a_dropped_request_is_recorded_as_the_clients_doing() {
+    for answered in [false, true] {
+        let requests = Requests::new(1, RequestOptions::default());
+        let (caller, head) = (pod("web-1", "web"), head("POST", "/", &[]));
+        let record = requests.begin(0, &opening(&caller, &head));
+        record.service(&service_port("cart"));
+        if answered {
+            record.response(200, None);
+        }
+        drop(record);
+        let total = &samples(&scrape(&requests), "istio_requests_total")[0];
+        assert!(total.0.contains("response_flags=\"DC\""), "{total:?}");
+        let code = if answered { "response_code=\"200\"" } else { "response_code=\"0\"" };
+        assert!(total.0.contains(code), "{total:?}");
+        assert_eq!((requests.active(), requests.top()[0].failures), (0, 0));
+    }
+}
+
+#[test]
+fn what_is_a_failure() {
+    // (status, gRPC status, flag, failed)
+    let table = [
+        (200, None, None, false),
+        (404, None, None, false),
+        (429, None, None, false),
+        (500, None, None, true),
+        (0, None, Some(RequestFlag::UpstreamFailure), true),
+        (0, None, Some(RequestFlag::ClientGone), false),
+        (200, None, Some(RequestFlag::UpstreamReset), true),
+        (200, Some(0), None, false),
+        (200, Some(5), None, false),
+        (200, Some(14), None, true),
+    ];
+    for (status, grpc, flag, failed) in table {
+        let requests = Requests::new(1, RequestOptions::default());
+        let (caller, head) = (pod("web-1", "web"), head("GET", "/", &[]));
+        let record = requests.begin(0, &opening(&caller, &head));
+        record.service(&service_port("cart"));
+        record.response(status, None);
+        record.response(status, grpc);
+        flag.into_iter().for_each(|flag| record.flag(flag));
+        record.finish(2_000_000_000);
+        assert_eq!(requests.top()[0].failures == 1, failed, "{status} {grpc:?} {flag:?}");
+    }
+}
+
+fn logged(rule: LogRule, statuses: &[u16]) -> Vec<serde_json::Value> {
+    let out = Captured::default();
+    let log = AccessLog::start_into(Box::new(out.clone()), 1).unwrap();
+    let options = RequestOptions { log: log.clone(), log_rule: rule, ..RequestOptions::default() };
+    let requests = Requests::new(1, options);
+    statuses.iter().for_each(|status| eventful(&requests, 0, *status));
+    log.stop();
+    let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_request_is_one_line() {
+    let lines = logged(LogRule::default(), &[200]);
+    assert_eq!(lines.len(), 1);
+    let line = &lines[0];
+    let expected = serde_json::json!({
+        "time": line["time"], "event": "request", "connection": "00000000000000ff", "protocol": "http/1.1", "method": "GET",
+        "authority": "cart", "path": "/items?secret=1", "user_agent": "curl", "status": 200, "flags": "-",
+        "duration_ms": 3.5, "first_byte_ms": 2.0, "request_bytes": 10, "response_bytes": 1000,
+        "source": {"workload": "web", "pod": "web-1", "namespace": "shop",
+            "principal": "spiffe://cluster.local/ns/shop/sa/web", "address": "10.0.0.5:40000"},
+        "destination": {"workload": "cart", "pod": "cart-1", "namespace": "shop",
+            "principal": "spiffe://cluster.local/ns/shop/sa/cart", "address": "10.0.1.2:8080"},
+        "service": "cart.shop.svc.cluster.local", "port": 80, "route": "HTTPRoute/shop/cart[1]", "security": "mutual_tls",
+        "retries": 1, "hedges": 1, "limit": "retries", "budget_refused": true,
+    });
+    assert_eq!(line, &expected);
+}
+
+#[test]
+fn the_log_is_sampled_and_filtered_but_failures_stay() {
+    let statuses: Vec<u16> = (0..100).map(|place| if place % 50 == 0 { 503 } else { 200 }).collect();
+    let count = |sample, min_status| logged(LogRule { sample, min_status }, &statuses).len();
+    assert_eq!(count(1.0, 0), 100);
+    assert_eq!(count(0.0, 0), 2);
+    assert_eq!(count(0.25, 0), 2 + 24, "a quarter of 98");
+    assert_eq!(count(1.0, 500), 2);
+}
+
+#[test]
+fn series_are_bounded_shared_and_forgotten() {
+    let requests = Requests::new(2, RequestOptions { series_limit: 2, ..RequestOptions::default() });
+    for _ in 0..20 {
+        // Other addresses, the same texts.
+        eventful(&requests, 0, 200);
+    }
+    for status in [201, 202, 203, 203] {
+        eventful(&requests, 1, status);
+    }
+    let text = scrape(&requests);
+    let totals = samples(&text, "istio_requests_total");
+    assert_eq!(totals.iter().map(|one| one.1).sum::<u64>(), 24);
+    let unknown: Vec<_> = totals.iter().filter(|one| one.0.contains("source_workload=\"unknown\"")).collect();
+    assert_eq!((totals.len(), unknown.len()), (4, 2), "one of unknowns for each status beyond the limit: {totals:?}");
+    let nobody = HashSet::new();
+    requests.sweep(&nobody, &Snapshot::default(), 1);
+    requests.sweep(&nobody, &Snapshot::default(), FORGET_AFTER_NS + 1);
+    assert_eq!(requests.0.books.series.all().len(), 2, "unknowns stay");
+    eventful(&requests, 0, 200);
+    requests.gather();
+    let all = requests.0.books.series.all();
+    assert_eq!(all.iter().map(|one| one.requests.load(Relaxed)).sum::<u64>(), 4, "the new one is counted somewhere");
+}
+
+#[test]
+fn taps_hear_what_fits_and_cost_nothing_when_they_left() {
+    let requests = Requests::new(1, RequestOptions::default());
+    let listen = |filter| requests.tap(filter).unwrap();
+    let mut all = listen(TapFilter::default());
+    let mut none = listen(TapFilter { service: Some("other".to_owned()), ..TapFilter::default() });
+    let mut some = listen(TapFilter {
+        service: Some("cart.shop".to_owned()),
+        namespace: Some("shop".to_owned()),
+        path: Some("/it".to_owned()),
+        method: Some(::http::Method::GET),
+        status: Some((500, 599)),
+    });
+    for status in [200, 503] {
+        eventful(&requests, 0, status);
+    }
+    let heard = |tapped: &mut Tapped| std::iter::from_fn(|| tapped.requests.try_recv().ok()).count();
+    assert_eq!((heard(&mut all), heard(&mut none), heard(&mut some)), (2, 0, 1));
+    for _ in 0..1100 {
+        eventful(&requests, 0, 200);
+    }
+    assert_eq!((heard(&mut all), all.missed(), all.missed()), (1024, 76, 0));
+    drop((all, none, some));
+    assert!(!requests.0.taps.any());
+    let many: Vec<_> = std::iter::repeat_with(|| requests.tap(TapFilter::default())).take(17).collect();
+    assert_eq!(many.iter().flatten().count(), 16);
+}
+
+#[test]
+fn header_values_are_shown_only_on_demand() {
+    let requests = Requests::new(1, RequestOptions::default());
+    let mut tapped = requests.tap(TapFilter::default()).unwrap();
+    eventful(&requests, 0, 200);
+    let finished = tapped.requests.try_recv().unwrap();
+    let line = |shown: &[::http::HeaderName]| {
+        let mut out = Vec::new();
+        finished.write_tap(&mut out, 0, shown);
+        serde_json::from_slice::<serde_json::Value>(&out).unwrap()
+    };
+    let redacted = line(&[]);
+    assert!(!redacted.to_string().contains("hidden"), "{redacted}");
+    assert_eq!(redacted["request_headers"][2], serde_json::json!(["x-token", "[redacted]"]));
+    assert_eq!(redacted["attempts"].as_array().unwrap().len(), 3);
+    assert_eq!(redacted["attempts"][0]["failed"], "reset");
+    assert_eq!(redacted["attempts"][2]["status"], 200);
+    let shown = line(&[::http::HeaderName::from_static("x-token"), ::http::header::SERVER]);
+    assert_eq!(shown["request_headers"][2], serde_json::json!(["x-token", "hidden"]));
+    assert_eq!(shown["response_headers"][0], serde_json::json!(["server", "nginx"]));
+}
+
+fn serve(requests: &Requests, snapshot: Snapshot, socket: &Path) {
+    let sources = sources(requests, snapshot);
+    let metrics = Arc::new(Metrics::new(&sources, &sources.series));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(async { admin::listen(socket) }).unwrap();
+    // Ends with the process: it serves for ever.
+    std::thread::spawn(move || runtime.block_on(http::serve(listener, admin::admin_answers(sources, metrics))));
+}
+
+fn world() -> Snapshot {
+    use crate::snapshot::{
+        Service, ServiceRoutes,
+        routes::{Action, Backend, Filters, Rule, RouteTable, entry::{Entry, PathMatch}},
+    };
+    let port = Arc::new(service_port("cart"));
+    let backends = vec![
+        Backend { weight: 90, port: Ok(port.clone()), filters: Filters::default() },
+        Backend { weight: 10, port: Err("no Service `cart-2`".to_owned()), filters: Filters::default() },
+    ];
+    let rule = Arc::new(Rule {
+        name: route(),
+        action: Action::Forward(backends),
+        filters: Filters::default(),
+        request_timeout_ns: Some(1_000_000_000),
+        backend_timeout_ns: None,
+        retry: None,
+    });
+    let path = PathMatch::Prefix("/items".into());
+    let table = RouteTable::of(vec![Entry { path, predicate: Arc::default(), rule, created: None }]);
+    let address = "10.96.0.7".parse().unwrap();
+    let routes = ServiceRoutes { producer: Some(Arc::new(table)), consumers: Default::default() };
+    let service = Service {
+        name: "cart".into(),
+        namespace: "shop".into(),
+        hostname: port.hostname.clone(),
+        cluster_ips: vec![address],
+        affinity_seconds: None,
+        ports: vec![port],
+    };
+    Snapshot {
+        generation: 1,
+        routes: [((address, 80), Arc::new(routes))].into(),
+        services: vec![Arc::new(service)],
+        ..Snapshot::default()
+    }
+}
+
+#[test]
+fn commands_show_routes_endpoints_rates_and_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let requests = Requests::new(1, RequestOptions::default());
+    serve(&requests, world(), &socket);
+
+    let routes = run(&socket, &["routes", "cart.shop", "-o", "wide"]).unwrap();
+    assert!(routes.contains("/items/*") && routes.contains("cart.shop:80 90%, 500 10%"), "{routes}");
+    assert!(routes.contains("HTTPRoute/shop/cart[1]: no Service `cart-2`"), "{routes}");
+    assert_eq!(run(&socket, &["routes", "nothing"]).unwrap(), "no routes\n");
+
+    let endpoints = run(&socket, &["endpoints", "cart", "-o", "json"]).unwrap();
+    let endpoints: serde_json::Value = serde_json::from_str(&endpoints).unwrap();
+    let only = &endpoints[0]["endpoints"][0];
+    assert_eq!((&only["address"], &only["state"]), (&"10.0.1.1:8080".into(), &"healthy".into()));
+    assert_eq!((&only["weight_percent"], &endpoints[0]["running"][2]["limit"]), (&100.0.into(), &8192.into()));
+
+    let busy = requests.clone();
+    let traffic = std::thread::spawn(move || {
+        for _ in 0..200 {
+            eventful(&busy, 0, 200);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let tapped = run(&socket, &["tap", "--max", "3", "--path", "/items", "--headers", "x-token"]).unwrap();
+    assert_eq!(tapped.matches(" GET cart/items?secret=1 200 3.500ms shop/web-1 -> shop/cart-1").count(), 3, "{tapped}");
+    assert_eq!(tapped.matches("\n  > x-token: hidden").count(), 3, "{tapped}");
+    let top = run(&socket, &["top", "--once", "--interval", "0.2", "-o", "json"]).unwrap();
+    let top: serde_json::Value = serde_json::from_str(&top).unwrap();
+    assert!(top[0]["requests_per_second"].as_f64().unwrap() > 1.0, "{top}");
+    assert_eq!(top[0]["success_percent"], 100.0);
+    traffic.join().unwrap();
+    let wrong = run(&socket, &["tap", "--status", "x"]).unwrap_err();
+    assert!(wrong.contains("400") && wrong.contains("`status` is 404, 5xx or 500-503"), "{wrong}");
+    let metrics = String::from_utf8(crate::cli::client::fetch(&socket, "/metrics").unwrap()).unwrap();
+    let breaker = "posthaste_breaker_requests{service=\"cart.shop.svc.cluster.local\",port=\"80\",family=\"ipv4\"} 0";
+    assert!(metrics.contains(breaker), "{metrics}");
+}
