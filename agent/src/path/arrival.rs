@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 use super::relay::reset_on_drop;
 use crate::{
     observe::{CloseReason, Direction, monotonic_ns},
-    snapshot::SpiffeId,
+    resilience::bulkhead::{self, Bulkhead, Permit},
+    snapshot::{LocalPod, SpiffeId},
     tunnel::{Authority, Incoming},
     worker::PodHere,
 };
@@ -67,6 +68,17 @@ impl<I: Incoming> Arrival<I> {
         match self {
             Self::Captured { near, .. } | Self::Plaintext { near, .. } => reset_on_drop(&near),
             Self::Tunnelled { request, .. } => request.refuse(status(reason)),
+        }
+    }
+
+    /// Counts a captured connection on the pod that makes it, until the answer is dropped.
+    ///
+    /// # Errors
+    /// The pod has as many as its bulkhead allows.
+    pub fn hold(&self, here: &LocalPod) -> Result<Option<Permit>, Bulkhead> {
+        match self {
+            Self::Captured { .. } => bulkhead::try_connection(&here.load, &here.bulkhead).map(Some),
+            Self::Plaintext { .. } | Self::Tunnelled { .. } => Ok(None),
         }
     }
 

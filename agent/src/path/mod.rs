@@ -24,7 +24,6 @@ use route::Target;
 
 use crate::{
     observe::{CloseReason, Connection},
-    resilience::bulkhead,
     snapshot::{LocalPod, Snapshot},
     tunnel::Incoming,
     worker::{PodHere, Worker},
@@ -46,12 +45,9 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival:
     };
     let here = Arc::clone(here);
     let record = record::open(worker, &here, &arrival, &snapshot);
-    let _held = match arrival.hold(&here) {
-        Ok(held) => held,
-        Err(limit) => {
-            arrival.refuse(CloseReason::Overflow(limit));
-            return record.close(CloseReason::Overflow(limit));
-        }
+    let Ok(_held) = arrival.hold(&here) else {
+        arrival.refuse(CloseReason::Overflow);
+        return record.close(CloseReason::Overflow);
     };
     // Boxed, and the snapshot let go: a connection that only waits keeps neither the state of its dial nor a world of the past.
     let going = Box::pin(onward(worker, pod, &here, &snapshot, &arrival, &record)).await;
@@ -99,7 +95,8 @@ async fn onward<I: Incoming>(
         }
         Spoken::Opaque { far, sni } => {
             record.protocol(protocol, why, sni);
-            Ok(Onward::Relay(far))
+            // What is carried byte by byte was reached.
+            far.map(Onward::Relay).ok_or(CloseReason::ConnectFailed)
         }
     }
 }

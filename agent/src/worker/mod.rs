@@ -97,6 +97,12 @@ impl Worker {
         Self { index, shared, stock, pool: Pool::default(), gauge, upstream: Upstream::default(), draining }
     }
 
+    /// Its number, from 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// The world as it is now; load it once per connection.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {

@@ -35,18 +35,28 @@ mod watch;
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use crate::{http1::HeadError, observe::CloseReason, path::detect::Guess};
 use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
 
-/// Serves a captured connection that speaks HTTP, to its end.
+/// Serves a captured connection that speaks HTTP, to its end. When the worker stops or the pod leaves the mesh, running
+/// requests are finished and the connection is closed.
 pub async fn serve(near: TcpStream, version: Guess, session: Rc<Session>) -> CloseReason {
+    let (stopping, leaving) = (session.worker.draining(), session.pod.leaving());
+    let leaving = async {
+        tokio::select! {
+            _ = stopping => {}
+            () = leaving => {}
+        }
+    };
     match version {
-        Guess::Http2 => downstream::serve_http2(near, session).await,
-        _ => downstream::serve_http1(near, session).await,
+        Guess::Http2 => downstream::serve_http2(near, Bytes::new(), session, leaving).await,
+        _ => downstream::serve_http1(near, Bytes::new(), session, leaving).await,
     }
+    CloseReason::Finished
 }
 
 impl Handler for Session {
