@@ -1,4 +1,4 @@
-//! Tests of the codec.
+//! The codec against a corpus of odd messages, tables of bodies and answers, and streams cut at random.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
