@@ -10,6 +10,9 @@ use super::{
     *,
 };
 
+/// Names and values of headers.
+type Pairs = &'static [(&'static str, &'static str)];
+
 fn rule(name: &str, place: usize) -> Arc<Rule> {
     let name = RouteName {
         kind: "HTTPRoute",
@@ -86,14 +89,14 @@ fn view<'a>(method: &'a Method, target: &'a str, headers: &'a HeaderMap) -> Requ
 /// Name of the rule and bytes of the prefix.
 fn chosen(
     entries: Vec<Entry>,
-    method: Method,
+    method: &Method,
     target: &str,
     pairs: &[(&str, &str)],
 ) -> Option<(String, usize)> {
     let table = RouteTable::of(entries);
     let headers = headers(pairs);
     table
-        .choose(&view(&method, target, &headers))
+        .choose(&view(method, target, &headers))
         .map(|choice| (choice.rule.name.name.to_string(), choice.prefix))
 }
 
@@ -115,7 +118,7 @@ fn prefers_as_the_specification_says() {
     };
     let a1: &[(&str, &str)] = &[("x-a", "1")];
     let a12: &[(&str, &str)] = &[("x-a", "1"), ("x-b", "2")];
-    let cases: [(Method, &str, &[(&str, &str)], &str, usize); 18] = [
+    let cases: [(Method, &str, Pairs, &str, usize); 18] = [
         (Method::PUT, "/", &[], "all", 0),
         (Method::OPTIONS, "*", &[], "all", 0),
         (Method::CONNECT, "", &[], "all", 0),
@@ -136,14 +139,14 @@ fn prefers_as_the_specification_says() {
         (Method::PUT, "/a/12", &[], "a", 2),
     ];
     for (method, target, pairs, name, prefix) in cases {
-        let found = chosen(table(), method.clone(), target, pairs);
+        let found = chosen(table(), &method, target, pairs);
         assert_eq!(found, Some((name.to_owned(), prefix)), "{method} {target} {pairs:?}");
     }
-    assert_eq!(chosen(vec![entry("a", prefix("/a"), predicate(""))], Method::GET, "/", &[]), None);
-    assert_eq!(chosen(Vec::new(), Method::GET, "/", &[]), None);
+    assert_eq!(chosen(vec![entry("a", prefix("/a"), predicate(""))], &Method::GET, "/", &[]), None);
+    assert_eq!(chosen(Vec::new(), &Method::GET, "/", &[]), None);
     let never = vec![entry("never", PathMatch::Never, predicate(""))];
     assert_eq!(RouteTable::of(never.clone()).rules().len(), 1);
-    assert_eq!(chosen(never, Method::GET, "/", &[]), None);
+    assert_eq!(chosen(never, &Method::GET, "/", &[]), None);
 }
 
 #[test]
@@ -196,10 +199,10 @@ fn chooses_grpc_by_service_then_method() {
         ("/shop.cart/get", Some("all")),
     ];
     for (path, name) in cases {
-        let found = chosen(table(), Method::POST, path, content).map(|found| found.0);
+        let found = chosen(table(), &Method::POST, path, content).map(|found| found.0);
         assert_eq!(found.as_deref(), name, "{path}");
     }
-    assert_eq!(chosen(table(), Method::POST, "/shop.Cart/Get", &[("content-type", "text/plain")]), None);
+    assert_eq!(chosen(table(), &Method::POST, "/shop.Cart/Get", &[("content-type", "text/plain")]), None);
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn compares_headers_and_queries() {
         Some(expression) => ValueMatch::Regex(Pattern::compile(expression).unwrap()),
         None => ValueMatch::Exact(text.into()),
     };
-    let header: [(&str, &str, &[(&str, &str)], bool); 10] = [
+    let header: [(&str, &str, Pairs, bool); 10] = [
         ("x-a", "1", &[("X-A", "1")], true),
         ("x-a", "1", &[("x-a", "12")], false),
         ("x-a", "1", &[], false),
