@@ -89,6 +89,15 @@ async fn onward<I: Incoming>(
     };
     let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
     match spoken {
+        // Not read request by request yet: balanced and protected as a connection.
+        Spoken::Http { version: Guess::Http2, far } => {
+            record.protocol(protocol, why, None);
+            let far = match far {
+                Some(far) => far,
+                None => connect::reach(worker, pod, here, &target, arrival, record).await?,
+            };
+            Ok(Onward::Relay(far))
+        }
         Spoken::Http { version, .. } => {
             record.protocol(protocol, why, None);
             Ok(Onward::Http(version, destination))
