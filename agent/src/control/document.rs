@@ -12,7 +12,7 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::translate;
+use super::{policy, translate};
 use crate::snapshot::{Problem, input};
 
 /// The kinds that the mesh reads.
@@ -26,6 +26,10 @@ pub enum Kind {
     Service,
     /// `discovery.k8s.io/v1`.
     EndpointSlice,
+    /// `posthaste.dev/v1alpha1`.
+    TrafficPolicy,
+    /// `gateway.networking.x-k8s.io/v1alpha1`.
+    BackendTrafficPolicy,
 }
 
 /// What tells one object from another.
@@ -50,6 +54,8 @@ pub enum Object {
     Service(Arc<input::Service>),
     /// An EndpointSlice.
     EndpointSlice(Arc<input::EndpointSlice>),
+    /// A TrafficPolicy or an XBackendTrafficPolicy.
+    TrafficPolicy(Arc<input::policy::TrafficPolicy>),
 }
 
 /// What one document (or one item of a list) turned out to be.
@@ -81,19 +87,25 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::TrafficPolicy => input::policy::KIND,
+            Self::BackendTrafficPolicy => policy::BACKEND_TRAFFIC_POLICY,
         }
     }
 
     fn api_version(self) -> &'static str {
         match self {
             Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::TrafficPolicy => policy::API_VERSION,
+            Self::BackendTrafficPolicy => policy::EXPERIMENTS,
             _ => "v1",
         }
     }
 
     fn parse(kind: &str) -> Option<Self> {
+        let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy];
         [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice]
             .into_iter()
+            .chain(policies)
             .find(|known| known.as_str() == kind)
     }
 }
@@ -107,6 +119,7 @@ impl Object {
             Self::Pod(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
+            Self::TrafficPolicy(object) => &object.metadata,
         }
     }
 }
@@ -178,9 +191,11 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
     }
 }
 
-/// A group of Kubernetes itself: other groups may well have kinds of the same name (Knative's Service).
+/// A group of Kubernetes itself, or ours: other groups may well have kinds of the same name (Knative's Service).
 fn is_kubernetes(version: &str) -> bool {
-    version.split_once('/').is_none_or(|(group, _)| !group.contains('.') || group.ends_with(".k8s.io"))
+    version.split_once('/').is_none_or(|(group, _)| {
+        !group.contains('.') || group.ends_with("k8s.io") || group == "posthaste.dev"
+    })
 }
 
 fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
@@ -197,6 +212,12 @@ fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
         Kind::EndpointSlice => typed::<discovery::EndpointSlice>(origin, kind, value)
             .and_then(|object| translate::endpoint_slice(object, origin))
             .map(|object| Object::EndpointSlice(object.into())),
+        Kind::TrafficPolicy => typed(origin, kind, value)
+            .and_then(|object| policy::traffic_policy(object, origin))
+            .map(|object| Object::TrafficPolicy(object.into())),
+        Kind::BackendTrafficPolicy => typed(origin, kind, value)
+            .and_then(|object| policy::backend_traffic_policy(object, origin))
+            .map(|object| Object::TrafficPolicy(object.into())),
     };
     match object {
         Ok(object) => {

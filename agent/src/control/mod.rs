@@ -3,4 +3,5 @@
 
 pub mod document;
 pub mod files;
+pub mod policy;
 pub mod translate;

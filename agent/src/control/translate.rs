@@ -126,7 +126,7 @@ fn endpoint(endpoint: discovery::Endpoint) -> input::EndpointOfSlice {
     }
 }
 
-fn metadata(
+pub(super) fn metadata(
     meta: ObjectMeta,
     origin: &Arc<str>,
     kind: &str,

@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod enrolment;
+mod policies;
 mod services;
 mod size;
 
@@ -20,6 +21,7 @@ pub(super) fn inputs(yaml: &str) -> Inputs {
             Item::Good(_, Object::Pod(object)) => inputs.pods.push(object),
             Item::Good(_, Object::Service(object)) => inputs.services.push(object),
             Item::Good(_, Object::EndpointSlice(object)) => inputs.endpoint_slices.push(object),
+            Item::Good(_, Object::TrafficPolicy(object)) => inputs.traffic_policies.push(object),
             other => panic!("{other:?}"),
         }
     }
