@@ -16,7 +16,7 @@ use crate::{
     config::AgentArguments,
     identity::{CertificateStatus, IdentityStore},
     observe::{
-        Connections, Sources,
+        Connections, Requests, Sources,
         access_log::AccessLogTarget,
         admin::{self, AdminError},
         http::{self, Listener},
@@ -59,6 +59,8 @@ pub struct Parts<'start> {
     pub published: &'start Published,
     /// The connection table.
     pub connections: &'start Connections,
+    /// The requests.
+    pub requests: &'start Requests,
     /// Certificates.
     pub identities: &'start IdentityStore,
     /// The capture.
@@ -113,6 +115,7 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
         Arc::clone(snapshot),
         Arc::clone(problems),
         parts.connections.clone(),
+        parts.requests.clone(),
     );
     let published = parts.published.clone();
     sources.not_ready = Arc::new(move || published.not_ready());

@@ -23,7 +23,8 @@ use crate::{
     identity::IdentityStore,
     netns::{ListenerPorts, NamespaceThreads, SocketOptions},
     observe::{
-        AccessLog, ConnectionLimits, Connections, SeriesTable, access_log::AccessLogError, monotonic_ns,
+        AccessLog, ConnectionLimits, Connections, Requests, SeriesTable, access_log::AccessLogError,
+        monotonic_ns, requests::RequestOptions,
     },
     snapshot::{Snapshot, build::Context},
     worker::{Command, ConnectLimits, Shared, WorkerHandle},
@@ -155,15 +156,19 @@ impl Agent {
             SeriesTable::new(SERIES),
             access_log.clone(),
         );
+        let options = RequestOptions { series_limit: SERIES, log: access_log.clone(), ..RequestOptions::default() };
+        let requests = Requests::new(arguments.worker_count(), options);
         let shared = Shared {
             snapshot: Arc::clone(&published.snapshot),
             identities: identities.clone(),
             connections: connections.clone(),
+            requests: requests.clone(),
             read_destination: Arc::new(move |socket| destinations.read(socket)),
             namespaces: threads.clone(),
             sockets: sockets.clone(),
             tunnels: crate::tunnel::Settings::default(),
             connect: ConnectLimits::default(),
+            inherited: Arc::default(),
         };
         let workers: io::Result<Vec<WorkerHandle>> =
             (0..arguments.worker_count()).map(|index| WorkerHandle::start(index, shared.clone())).collect();
@@ -171,6 +176,7 @@ impl Agent {
         let parts = servers::Parts {
             published: &published,
             connections: &connections,
+            requests: &requests,
             identities: &identities,
             kernel: &kernel,
             workers: &workers,

@@ -5,6 +5,7 @@ use super::{
     clock::wall_offset_ns,
     line::{LineEvent, write_line},
     locked,
+    requests::Finished,
     row::Row,
 };
 use std::{
@@ -42,7 +43,14 @@ pub enum AccessLogTarget {
 #[derive(Clone, Debug, Default)]
 pub struct AccessLog(Option<Arc<Shared>>);
 
-type Queue = VecDeque<(LineEvent, Arc<Row>)>;
+type Queue = VecDeque<Entry>;
+
+/// What becomes a line.
+#[derive(Debug)]
+enum Entry {
+    Connection(LineEvent, Arc<Row>),
+    Request(Arc<Finished>),
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -139,14 +147,24 @@ impl AccessLog {
     }
 
     pub(crate) fn opened(&self, worker: usize, row: &Arc<Row>) {
-        self.push(worker, LineEvent::Open, row);
+        self.push(worker, Entry::Connection(LineEvent::Open, row.clone()));
     }
 
     pub(crate) fn closed(&self, worker: usize, row: &Arc<Row>) {
-        self.push(worker, LineEvent::Close, row);
+        self.push(worker, Entry::Connection(LineEvent::Close, row.clone()));
     }
 
-    fn push(&self, worker: usize, event: LineEvent, row: &Arc<Row>) {
+    pub(crate) fn request(&self, worker: usize, request: &Arc<Finished>) {
+        self.push(worker, Entry::Request(request.clone()));
+    }
+
+    /// Whether anything is logged at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn push(&self, worker: usize, entry: Entry) {
         let Some(shared) = &self.0 else { return };
         let Some(queue) = shared.queues.get(worker % shared.queues.len().max(1)) else { return };
         let mut queue = locked(queue);
@@ -154,7 +172,7 @@ impl AccessLog {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        queue.push_back((event, row.clone()));
+        queue.push_back(entry);
         drop(queue);
         if shared.asleep.swap(false, Ordering::SeqCst) {
             shared.wake();
@@ -200,8 +218,11 @@ impl Shared {
             let waiting = std::mem::take(&mut *locked(queue));
             any |= !waiting.is_empty();
             let mut lines = 0;
-            for (event, row) in waiting {
-                write_line(batch, event, &row, offset);
+            for entry in waiting {
+                match entry {
+                    Entry::Connection(event, row) => write_line(batch, event, &row, offset),
+                    Entry::Request(request) => request.write_line(batch, offset),
+                }
                 lines += 1;
                 if batch.len() >= BATCH {
                     self.flush(output, batch, std::mem::take(&mut lines));

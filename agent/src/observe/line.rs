@@ -81,7 +81,12 @@ fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Endi
 
 fn write_parties(out: &mut Vec<u8>, row: &Row, progress: &Progress) {
     let (source, destination) = sides(row, progress);
-    for (name, side) in [("source", source), ("destination", destination)] {
+    write_sides(out, [source, destination]);
+}
+
+/// Who calls and who is called.
+pub(super) fn write_sides(out: &mut Vec<u8>, sides: [Side<'_>; 2]) {
+    for (name, side) in ["source", "destination"].into_iter().zip(sides) {
         put(out, format_args!(",\"{name}\":{{"));
         let start = out.len();
         for (field, value) in ["workload", "pod", "namespace", "principal"].into_iter().zip(side.names()) {
@@ -104,11 +109,11 @@ fn comma(out: &mut Vec<u8>, start: usize) {
     }
 }
 
-/// One side of a connection.
-struct Side<'row> {
-    pod: Option<&'row Workload>,
-    proved: Option<&'row SpiffeId>,
-    address: Option<SocketAddr>,
+/// One side of a connection or of a request.
+pub(super) struct Side<'row> {
+    pub(super) pod: Option<&'row Workload>,
+    pub(super) proved: Option<&'row SpiffeId>,
+    pub(super) address: Option<SocketAddr>,
 }
 
 impl<'row> Side<'row> {
@@ -187,7 +192,7 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
     }
 }
 
-fn text_field(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(super) fn text_field(out: &mut Vec<u8>, name: &str, value: &str) {
     put(out, format_args!(",\"{name}\":"));
     write_text(out, value);
 }
@@ -212,12 +217,12 @@ fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 }
 
 /// Writing to a vector does not fail.
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
 /// RFC 3339 in UTC with milliseconds.
-fn write_time(out: &mut Vec<u8>, since_1970_ns: u64) {
+pub(super) fn write_time(out: &mut Vec<u8>, since_1970_ns: u64) {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(since_1970_ns))
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     put(

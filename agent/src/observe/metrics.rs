@@ -3,7 +3,7 @@
 
 use super::{
     ResponseFlag,
-    series::{Party, Series, SeriesTable},
+    series::{Party, Series, SeriesLabels, SeriesTable},
     sources::Sources,
 };
 use prometheus_client::{
@@ -20,7 +20,7 @@ pub struct Metrics {
     registry: Registry,
 }
 
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub(crate) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Metrics {
     /// Metrics of these sources and series.
@@ -28,6 +28,7 @@ impl Metrics {
     pub fn new(sources: &Arc<Sources>, series: &Arc<SeriesTable>) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(SeriesCollector(series.clone())));
+        registry.register_collector(Box::new(super::requests::RequestCollector(sources.clone())));
         registry.register_collector(Box::new(super::agent_metrics::AgentCollector(sources.clone())));
         Self { registry }
     }
@@ -59,6 +60,18 @@ pub(crate) fn gauge(family: &mut MetricEncoder<'_>, labels: &[(&str, &str)], val
         return family.encode_gauge(&value);
     }
     family.encode_family(&Pairs(labels))?.encode_gauge(&value)
+}
+
+/// Writes one histogram with its labels; the last of `buckets` has no bound.
+pub(crate) fn histogram(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    sum: f64,
+    buckets: &[(f64, u64)],
+) -> fmt::Result {
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    let absent: Option<&std::collections::HashMap<usize, Exemplar<[(&'static str, &'static str); 0], f64>>> = None;
+    family.encode_family(&Pairs(labels))?.encode_histogram(sum, count, buckets, absent)
 }
 
 struct Pairs<'a>(&'a [(&'a str, &'a str)]);
@@ -102,11 +115,11 @@ impl Collector for SeriesCollector {
 }
 
 fn counter(family: &mut MetricEncoder<'_>, series: &Series, flag: ResponseFlag, value: u64) -> fmt::Result {
-    count(family, &labels(series, flag), value)
+    count(family, &labels(&series.labels, "tcp", flag.as_str()), value)
 }
 
-fn labels(series: &Series, flag: ResponseFlag) -> Labels<'_> {
-    let labels = &series.labels;
+/// Istio's standard labels.
+pub(crate) fn labels<'a>(labels: &'a SeriesLabels, protocol: &'a str, flags: &'a str) -> Labels<'a> {
     let service = labels.service.as_ref();
     let mut pairs: Labels<'_> = vec![("reporter", labels.direction.reporter())];
     party(&mut pairs, &labels.source, SOURCE);
@@ -115,8 +128,8 @@ fn labels(series: &Series, flag: ResponseFlag) -> Labels<'_> {
         ("destination_service", known(service.map(|service| &*service.hostname))),
         ("destination_service_name", known(service.map(|service| &*service.name))),
         ("destination_service_namespace", known(service.map(|service| &*service.namespace))),
-        ("request_protocol", "tcp"),
-        ("response_flags", flag.as_str()),
+        ("request_protocol", protocol),
+        ("response_flags", flags),
         ("connection_security_policy", labels.security.as_str()),
     ]);
     pairs

@@ -13,6 +13,8 @@
 //! | `access_log`, `line` | one JSON line at open and at close |
 //! | `views` | the shapes of the admin answers, shared with the CLI |
 //! | `sources` | where all that is read comes from |
+//! | `requests` | the same for requests: the handle, counters, lines, taps |
+//! | `otlp` | spans to an OpenTelemetry collector |
 //! | `http`, `admin` | the two servers and their answers |
 //!
 //! How the agent puts it together:
@@ -37,7 +39,9 @@ pub mod connections;
 pub mod http;
 mod line;
 pub mod metrics;
+pub mod otlp;
 pub mod reason;
+pub mod requests;
 pub mod row;
 pub mod series;
 pub mod socket;
@@ -52,6 +56,7 @@ pub use connection::{Attached, Connection};
 pub use connections::{ConnectionLimits, Connections, Opening};
 pub use metrics::Metrics;
 pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};
+pub use requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, Requests};
 pub use row::ServiceName;
 pub use series::{SERIES_LIMIT, SeriesTable};
 pub use socket::{LiveSocket, NetworkSocket, TcpInfo};

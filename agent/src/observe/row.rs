@@ -26,6 +26,16 @@ pub struct ServiceName {
     pub hostname: Arc<str>,
 }
 
+impl ServiceName {
+    /// Whether people mean it by `name`, `name.namespace` or the whole host name.
+    #[must_use]
+    pub fn is(&self, wanted: &str) -> bool {
+        *self.name == *wanted
+            || *self.hostname == *wanted
+            || wanted.split_once('.') == Some((&*self.name, &*self.namespace))
+    }
+}
+
 impl From<&ServicePort> for ServiceName {
     fn from(port: &ServicePort) -> Self {
         Self {

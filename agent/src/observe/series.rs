@@ -96,7 +96,14 @@ impl SeriesLabels {
         }
     }
 
-    fn unknown(direction: Direction) -> Self {
+    /// Both sides are in `present`, as (namespace, workload), or were never known.
+    pub(crate) fn is_present(&self, present: &HashSet<(Arc<str>, Arc<str>)>) -> bool {
+        [&self.source, &self.destination].into_iter().all(|party| {
+            party.workload.is_empty() || present.contains(&(party.namespace.clone(), party.workload.clone()))
+        })
+    }
+
+    pub(crate) fn unknown(direction: Direction) -> Self {
         Self {
             direction,
             security: Security::None,
@@ -165,13 +172,6 @@ impl Series {
         self.failed.get(flag as usize).map_or(0, |counter| counter.load(Relaxed))
     }
 
-    /// Both sides are in the snapshot, or were never known.
-    fn is_present(&self, present: &HashSet<(Arc<str>, Arc<str>)>) -> bool {
-        [&self.labels.source, &self.labels.destination].into_iter().all(|party| {
-            party.workload.is_empty() || present.contains(&(party.namespace.clone(), party.workload.clone()))
-        })
-    }
-
     pub(crate) fn count_failed(&self, flag: ResponseFlag) {
         if let Some(counter) = self.failed.get(flag as usize) {
             counter.fetch_add(1, Relaxed);
@@ -236,7 +236,7 @@ impl SeriesTable {
         let mut known = locked(&self.known);
         let before = known.len();
         known.retain(|_, series| {
-            if series.live.load(Relaxed) > 0 || series.is_present(present) {
+            if series.live.load(Relaxed) > 0 || series.labels.is_present(present) {
                 series.absent_since_ns.store(0, Relaxed);
                 return true;
             }

@@ -1,7 +1,7 @@
 //! Where everything comes from that the admin socket and the metrics show: handles and closures that the agent fills in once.
 
 use super::{
-    AccessLog, Connections, SeriesTable,
+    AccessLog, Connections, Requests, SeriesTable,
     clock::{monotonic_ns, wall_ns},
     views::{
         ADMIN_VERSION, AuthorityView, CaptureView, CertificateSummary, CertificateView, ProblemView,
@@ -42,6 +42,8 @@ pub struct Sources {
     pub problems: Arc<ArcSwap<Vec<Problem>>>,
     /// The connection table.
     pub connections: Connections,
+    /// The requests.
+    pub requests: Requests,
     /// The series of the connections.
     pub series: Arc<SeriesTable>,
     /// The access log.
@@ -74,6 +76,7 @@ impl Sources {
         snapshot: Arc<ArcSwap<Snapshot>>,
         problems: Arc<ArcSwap<Vec<Problem>>>,
         connections: Connections,
+        requests: Requests,
     ) -> Self {
         Self {
             node,
@@ -84,6 +87,7 @@ impl Sources {
             series: connections.series().clone(),
             access_log: connections.log().clone(),
             connections,
+            requests,
             not_ready: Arc::new(|| None),
             certificates: Arc::new(Vec::new),
             authority: Arc::new(AuthorityView::default),
@@ -107,6 +111,7 @@ impl Sources {
     /// What a scrape needs done before it reads: bytes of live connections, and now and then the sweep.
     pub fn prepare_scrape(&self) {
         self.connections.count_bytes();
+        self.requests.gather();
         let now_ns = monotonic_ns();
         if now_ns.saturating_sub(self.swept_ns.load(Relaxed)) < SWEEP_EVERY_NS {
             return;
@@ -119,6 +124,7 @@ impl Sources {
             .map(|workload| (workload.namespace.clone(), workload.labels.workload.clone()))
             .collect();
         self.series.sweep(&present, now_ns);
+        self.requests.sweep(&present, &snapshot, now_ns);
     }
 
     /// The answer of `/status`.

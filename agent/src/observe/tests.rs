@@ -80,6 +80,7 @@ fn sources(connections: Connections, generation: u64) -> Arc<Sources> {
         Arc::new(ArcSwap::from_pointee(snapshot)),
         Arc::default(),
         connections,
+        super::Requests::new(2, super::requests::RequestOptions::default()),
     ))
 }
 

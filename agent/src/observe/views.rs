@@ -305,6 +305,31 @@ pub struct EndpointView {
     pub ejected_ms: Option<u64>,
 }
 
+/// One service port with requests: `/top`. Counts are since the start of the agent; two answers make rates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopView {
+    /// Namespace of the service.
+    pub namespace: String,
+    /// Its name.
+    pub service: String,
+    /// Its port.
+    pub port: u16,
+    /// Requests that are over.
+    pub requests: u64,
+    /// Of these, failed by the called side or on the way: 5xx, gRPC failures, no answer, answers that broke off.
+    pub failures: u64,
+    /// Attempts beside the first.
+    pub retries: u64,
+    /// Attempts started while another was under way.
+    pub hedges: u64,
+    /// Attempts that the retry budget did not allow.
+    pub budget_refused: u64,
+    /// Refused by a limit.
+    pub overflow: u64,
+    /// Durations: place and count of each bucket that is not empty, for `requests::percentile`.
+    pub latencies: Vec<(u16, u64)>,
+}
+
 /// One requirement of `check`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequirementView {

@@ -6,9 +6,10 @@ use tokio::net::TcpStream;
 
 use super::relay::reset_on_drop;
 use crate::{
-    observe::{CloseReason, Direction},
+    observe::{CloseReason, Direction, monotonic_ns},
     snapshot::SpiffeId,
     tunnel::{Authority, Incoming},
+    worker::PodHere,
 };
 
 /// A connection at the door.
@@ -66,6 +67,15 @@ impl<I: Incoming> Arrival<I> {
         match self {
             Self::Captured { near, .. } | Self::Plaintext { near, .. } => reset_on_drop(&near),
             Self::Tunnelled { request, .. } => request.refuse(status(reason)),
+        }
+    }
+
+    /// Remembers that the stream is for a retry, so that what the application does for it is not multiplied.
+    pub fn note_retry(&self, pod: &PodHere) {
+        if let Self::Tunnelled { request, .. } = self
+            && let Some(mark) = &request.head().attempt
+        {
+            pod.note_retry(mark, monotonic_ns());
         }
     }
 

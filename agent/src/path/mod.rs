@@ -38,6 +38,7 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &PodHere, arrival: Arr
         record.destination(destination);
         let target = route::choose(&snapshot, &here, &arrival, destination)?;
         record::note(&record, &target);
+        arrival.note_retry(pod);
         connect::reach(worker, pod, &here, &target, &arrival, &record).await
     });
     let reached = reaching.await;
@@ -61,7 +62,7 @@ mod tests {
     use crate::tunnel::reference::ReferenceIncoming;
 
     /// The size of the future that `make` makes.
-    fn size<A, B, C, D, R>(_make: impl Fn(A, B, C, D) -> R) -> usize {
+    fn size<A, B, C, R>(_make: impl Fn(A, B, C) -> R) -> usize {
         size_of::<R>()
     }
 

@@ -1,4 +1,4 @@
-//! Which endpoint a connection goes to: power of two choices on outstanding connections and peak-EWMA of connect time.
+//! Which endpoint a connection (here) or a request ([`pick_request`]) goes to: power of two choices on outstanding connections and peak-EWMA of connect time.
 //! Pure. Constant time whatever the number of endpoints (a logarithm of it with session affinity).
 //!
 //! Connect times below [`QUICK_NS`], or within a factor of two, count as equal: noise between equal endpoints would
@@ -6,8 +6,17 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
+
+mod key;
+mod request;
+
+pub use key::hash_key;
+pub use request::{pick_request, pick_weights};
 
 use super::{affinity, ejection, ewma};
 use crate::snapshot::{Endpoint, EndpointLoad, ServicePort};
@@ -21,22 +30,35 @@ const DRAWS: usize = 8;
 /// Neighbours that are looked at when the draws found none.
 const WALK: usize = 64;
 
-/// Counts a connection at its endpoint from the choice until it is dropped.
+/// Counts a connection or a request at its endpoint from the choice until it is dropped.
 #[derive(Debug)]
-pub struct Outstanding(Arc<EndpointLoad>);
+pub struct Outstanding {
+    load: Arc<EndpointLoad>,
+    counter: fn(&EndpointLoad) -> &AtomicU32,
+}
 
 impl Outstanding {
-    /// Counts one more.
+    /// Counts one more connection.
     #[must_use]
     pub fn new(load: &Arc<EndpointLoad>) -> Self {
-        load.outstanding.fetch_add(1, Relaxed);
-        Self(load.clone())
+        Self::counting(load, |load| &load.outstanding)
+    }
+
+    /// Counts one more request.
+    #[must_use]
+    pub fn request(load: &Arc<EndpointLoad>) -> Self {
+        Self::counting(load, |load| &load.requests)
+    }
+
+    fn counting(load: &Arc<EndpointLoad>, counter: fn(&EndpointLoad) -> &AtomicU32) -> Self {
+        counter(load).fetch_add(1, Relaxed);
+        Self { load: load.clone(), counter }
     }
 }
 
 impl Drop for Outstanding {
     fn drop(&mut self) {
-        self.0.outstanding.fetch_sub(1, Relaxed);
+        (self.counter)(&self.load).fetch_sub(1, Relaxed);
     }
 }
 

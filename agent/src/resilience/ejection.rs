@@ -1,6 +1,7 @@
 //! Endpoints that refuse or time out are left alone for a growing while. Pure.
 //!
-//! Never more than half of the endpoints of a port (rounded down) are ejected: a lone endpoint never is. A success
+//! Never more than half of the endpoints of a port (rounded down) are ejected, those included that [`super::outlier`]
+//! ejected for their answers: a lone endpoint never is. A success
 //! forgives everything. What a connection pays is constant; endpoints are counted only when one is to be ejected,
 //! and at most every [`RECOUNT_NS`].
 
@@ -66,17 +67,28 @@ pub fn failed(port: &ServicePort, load: &EndpointLoad, policy: &EjectionPolicy, 
     Some(span)
 }
 
+/// Whether the endpoint is out of rotation: ejected for its connects, or for its answers and not back yet.
+#[must_use]
+pub(super) fn is_out(load: &EndpointLoad, now_ns: u64) -> bool {
+    is_ejected(load, now_ns) || load.breaker.until_ns.load(Relaxed) != 0
+}
+
 /// Whether ejections count at a choice: not while more than half are ejected because healthy endpoints have left.
 #[must_use]
 pub fn are_honoured(port: &ServicePort, now_ns: u64) -> bool {
-    if !exceeds(port.state.ejected.load(Relaxed), port) {
+    count_fits(port, now_ns, |ejected| !exceeds(ejected, port))
+}
+
+/// Whether the number of ejected endpoints fits; they are counted again when the number that is known does not.
+pub(super) fn count_fits(port: &ServicePort, now_ns: u64, fits: impl Fn(u32) -> bool) -> bool {
+    if fits(port.state.ejected.load(Relaxed)) {
         return true;
     }
     // Somebody else decides right now: what is known is good enough for one choice.
     if let Ok(mut counted_at) = port.state.counted_at_ns.try_lock() {
         recount(port, &mut counted_at, now_ns);
     }
-    !exceeds(port.state.ejected.load(Relaxed), port)
+    fits(port.state.ejected.load(Relaxed))
 }
 
 fn has_room(port: &ServicePort, counted_at: &mut u64, now_ns: u64) -> bool {
@@ -89,11 +101,11 @@ fn exceeds(ejected: u32, port: &ServicePort) -> bool {
 }
 
 /// Between counts the number only grows: endpoints that come back or leave are noticed late, never too early.
-fn recount(port: &ServicePort, counted_at: &mut u64, now_ns: u64) {
+pub(super) fn recount(port: &ServicePort, counted_at: &mut u64, now_ns: u64) {
     if *counted_at != 0 && now_ns.saturating_sub(*counted_at) < RECOUNT_NS {
         return;
     }
-    let ejected = |endpoint: &&Endpoint| is_ejected(&endpoint.load, now_ns);
+    let ejected = |endpoint: &&Endpoint| is_out(&endpoint.load, now_ns);
     let count = port.endpoints.iter().filter(ejected).count();
     port.state.ejected.store(u32::try_from(count).unwrap_or(u32::MAX), Relaxed);
     *counted_at = now_ns;

@@ -1,6 +1,11 @@
 //! Routes of a service port as the data path uses them: compiled from HTTPRoutes and GRPCRoutes that name the Service as
-//! their parent (GEP-1426). Pure.
+//! their parent (GAMMA, GEP-1294). Pure.
+//!
+//! `spec.hostnames` means nothing here: GEP-1294 asks a mesh to infer nothing from it, a connection belongs to a Service by
+//! its ClusterIP and port, which one hash look-up finds. Who wants to tell hosts apart matches the header `Host`.
 
+pub mod entry;
+pub mod predicate;
 pub mod table;
 
 use std::{collections::HashMap, sync::Arc};
@@ -169,6 +174,23 @@ pub struct Cors {
     pub max_age: u32,
 }
 
+impl Rule {
+    /// The backend that a request draws: each by its share of the weights. None where there is nothing to draw from, which
+    /// is answered 500 (`HTTPRouteRule.backendRefs`).
+    #[must_use]
+    pub fn backend(&self, random: u64) -> Option<&Backend> {
+        let Action::Forward(backends) = &self.action else { return None };
+        let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
+        let mut drawn = random.checked_rem(total)?;
+        backends.iter().find(|backend| {
+            let weight = u64::from(backend.weight);
+            let hit = drawn < weight;
+            drawn = drawn.saturating_sub(weight);
+            hit
+        })
+    }
+}
+
 /// Methods a request may have without being unsafe to repeat (RFC 9110, section 9.2.2).
 #[must_use]
 pub fn is_idempotent(method: &Method) -> bool {
@@ -177,3 +199,6 @@ pub fn is_idempotent(method: &Method) -> bool {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
     )
 }
+
+#[cfg(test)]
+mod tests;

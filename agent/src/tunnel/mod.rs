@@ -35,7 +35,7 @@ use bytes::Bytes;
 pub use authority::Authority;
 pub use error::{OpenError, Reset, StreamError, TunnelEnd};
 pub use pool::{Begun, Key, Opened, Pool};
-pub use request::{ConnectRequest, ConnectionId, RequestHead};
+pub use request::{ConnectRequest, ConnectionId, RequestHead, RetryMark};
 pub use settings::Settings;
 
 /// The TCP port on which a pod's agent accepts tunnels.

@@ -2,7 +2,9 @@
 //! of sockets. Workers share nothing but the snapshot, the certificates and the tables that people read.
 
 pub mod gauge;
+pub mod inherited;
 pub mod pod;
+pub mod tasks;
 pub mod thread;
 
 use std::{
@@ -16,13 +18,15 @@ use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, sync::watch};
 
 pub use gauge::TunnelGauge;
-pub use pod::{Entry, PodHere};
+pub use inherited::InheritedAttempts;
+pub use pod::PodHere;
 pub use thread::{Command, WorkerHandle};
 
 use crate::{
     identity::IdentityStore,
     netns::{NamespaceThreads, SocketOptions, SocketStock},
-    observe::{CloseReason, Connection, Connections, Opening},
+    observe::{CloseReason, Connection, Connections, Opening, Requests},
+    path::http::upstream::Upstream,
     snapshot::Snapshot,
     tunnel::{Pool, Settings, reference},
 };
@@ -59,6 +63,8 @@ pub struct Shared {
     pub identities: IdentityStore,
     /// The connection table.
     pub connections: Connections,
+    /// Records of requests.
+    pub requests: Requests,
     /// The kernel's side of the capture.
     pub read_destination: ReadDestination,
     /// Threads that make sockets in namespaces.
@@ -69,6 +75,8 @@ pub struct Shared {
     pub tunnels: Settings,
     /// Limits and times of dials.
     pub connect: ConnectLimits,
+    /// Retries of hops before, for all pods of the node.
+    pub inherited: Arc<InheritedAttempts>,
 }
 
 /// One worker's own things; lives on its thread.
@@ -78,6 +86,7 @@ pub struct Worker {
     pub(crate) stock: SocketStock,
     pub(crate) pool: Pool<reference::ReferenceTunnel>,
     pub(crate) gauge: Arc<TunnelGauge>,
+    pub(crate) upstream: Upstream,
     draining: watch::Sender<Option<Duration>>,
 }
 
@@ -85,7 +94,7 @@ impl Worker {
     fn new(index: usize, shared: Shared, gauge: Arc<TunnelGauge>) -> Self {
         let stock = SocketStock::new(shared.namespaces.clone(), shared.sockets.clone());
         let (draining, _) = watch::channel(None);
-        Self { index, shared, stock, pool: Pool::default(), gauge, draining }
+        Self { index, shared, stock, pool: Pool::default(), gauge, upstream: Upstream::default(), draining }
     }
 
     /// The world as it is now; load it once per connection.
@@ -115,6 +124,7 @@ impl Worker {
 
     fn drain(&self, within: Duration) {
         self.draining.send_replace(Some(within));
+        self.upstream.drain();
         self.pool.drain();
     }
 

@@ -42,8 +42,12 @@ impl<'last> Learnt<'last> {
     }
 }
 
-/// The load of an endpoint that stayed.
+/// The load of an endpoint that stayed. One among the first endpoints of a port is not new beside any other, so that slow
+/// start does not concern it.
 fn load(last: Option<&ServicePort>, address: SocketAddr) -> Arc<EndpointLoad> {
+    if last.is_none_or(|last| last.endpoints.is_empty()) {
+        return Arc::new(EndpointLoad { since_ns: 1.into(), ..EndpointLoad::default() });
+    }
     let found = last.and_then(|last| {
         let index = last.endpoints.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
         last.endpoints.get(index)

@@ -1,0 +1,159 @@
+//! One request as one JSON line. Pure.
+//!
+//! Fields: `time` (RFC 3339, UTC, ms, the end), `event` (`request`), `connection` (its id), `request_id`, `trace_id`, `protocol`,
+//! `method`, `authority`, `path` (with query, at most 2 KiB), `user_agent`, `status` (absent without answer), `grpc_status`, `flags`,
+//! `duration_ms`, `first_byte_ms`, `request_bytes`, `response_bytes`, `source` and `destination` as for connections, `service`,
+//! `port`, `route`, `endpoint`, `security`, `retries`, `hedges`, `limit`, `budget_refused`; for a tap also `attempts`,
+//! `request_headers` and `response_headers`, whose values are replaced but for those that were asked for.
+
+use super::{AttemptOutcome, Finished};
+use crate::{
+    observe::line::{Side, put, text_field, write_sides, write_text, write_time},
+    snapshot::routes::RouteName,
+};
+use http::{HeaderMap, HeaderName};
+use std::fmt;
+
+/// Bytes of a path in a line.
+const PATH: usize = 2048;
+/// Stands for the value of a header that nobody asked for.
+const REDACTED: &str = "[redacted]";
+
+/// `Kind/namespace/name[rule]`, as people and metrics see it.
+pub(crate) struct RouteText<'a>(pub(crate) &'a RouteName);
+
+impl fmt::Display for RouteText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RouteName { kind, namespace, name, rule, .. } = self.0;
+        write!(f, "{kind}/{namespace}/{name}[{rule}]")
+    }
+}
+
+impl Finished {
+    /// The line of the access log. `wall_offset_ns` turns agent time into nanoseconds since 1970.
+    pub(crate) fn write_line(&self, out: &mut Vec<u8>, wall_offset_ns: u64) {
+        self.write_fields(out, wall_offset_ns);
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// The line for a tap that wants to see the values of `shown` headers.
+    pub(crate) fn write_tap(&self, out: &mut Vec<u8>, wall_offset_ns: u64, shown: &[HeaderName]) {
+        self.write_fields(out, wall_offset_ns);
+        self.write_attempts(out);
+        let details = &self.details;
+        for (name, headers) in
+            [("request_headers", &details.request_headers), ("response_headers", &details.response_headers)]
+        {
+            if let Some(headers) = headers {
+                write_headers(out, name, headers, shown);
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn write_fields(&self, out: &mut Vec<u8>, wall_offset_ns: u64) {
+        out.extend_from_slice(b"{\"time\":\"");
+        write_time(out, self.finished_ns.saturating_add(wall_offset_ns));
+        put(out, format_args!("\",\"event\":\"request\",\"connection\":\"{:016x}\"", self.details.connection_id));
+        self.write_head(out);
+        self.write_answer(out);
+        let source = Side { pod: Some(&self.pod), proved: None, address: Some(self.details.client) };
+        let destination = Side { pod: self.peer.as_deref(), proved: None, address: self.endpoint };
+        write_sides(out, [source, destination]);
+        if let Some(service) = &self.service {
+            text_field(out, "service", &service.name.hostname);
+            put(out, format_args!(",\"port\":{}", service.port));
+        }
+        if let Some(route) = &self.route {
+            text_field(out, "route", &RouteText(route).to_string());
+        }
+        put(out, format_args!(",\"security\":\"{}\"", self.security.as_str()));
+        for (name, count) in [("retries", self.retries), ("hedges", self.hedges)] {
+            if count > 0 {
+                put(out, format_args!(",\"{name}\":{count}"));
+            }
+        }
+        if let Some(limit) = self.limit {
+            text_field(out, "limit", limit);
+        }
+        if self.budget_refused {
+            out.extend_from_slice(b",\"budget_refused\":true");
+        }
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        let details = &self.details;
+        if let Some(id) = &details.request_id {
+            text_field(out, "request_id", &String::from_utf8_lossy(id.as_bytes()));
+        }
+        if let Some(trace) = &details.trace {
+            put(out, format_args!(",\"trace_id\":\"{:032x}\"", trace.own.trace_id));
+        }
+        put(out, format_args!(",\"protocol\":\"{}\"", self.protocol.as_str()));
+        text_field(out, "method", details.method.as_str());
+        if let Some(authority) = details.authority() {
+            text_field(out, "authority", authority);
+        }
+        let path = details.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        text_field(out, "path", path.get(..path.floor_char_boundary(PATH)).unwrap_or_default());
+        if let Some(agent) = &details.user_agent {
+            text_field(out, "user_agent", &String::from_utf8_lossy(agent.as_bytes()));
+        }
+    }
+
+    fn write_answer(&self, out: &mut Vec<u8>) {
+        if self.status != 0 {
+            put(out, format_args!(",\"status\":{}", self.status));
+        }
+        if let Some(status) = self.grpc {
+            put(out, format_args!(",\"grpc_status\":{status}"));
+        }
+        put(out, format_args!(",\"flags\":\"{}\"", self.flags));
+        milliseconds(out, "duration_ms", self.took_ns());
+        if let Some(after) = self.first_byte_after_ns() {
+            milliseconds(out, "first_byte_ms", after);
+        }
+        let (asked, answered) = (self.request_bytes, self.response_bytes);
+        put(out, format_args!(",\"request_bytes\":{asked},\"response_bytes\":{answered}"));
+    }
+
+    fn write_attempts(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"attempts\":[");
+        for (place, attempt) in self.details.attempts.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            put(out, format_args!("{comma}{{\"endpoint\":\"{}\"", attempt.address));
+            match attempt.outcome {
+                AttemptOutcome::Status(status) => put(out, format_args!(",\"status\":{status}")),
+                AttemptOutcome::Failed(why) => text_field(out, "failed", why),
+            }
+            milliseconds(out, "took_ms", attempt.took_ns);
+            put(out, format_args!(",\"hedge\":{}}}", attempt.hedge));
+        }
+        out.push(b']');
+    }
+}
+
+/// Whole and thousandths.
+fn milliseconds(out: &mut Vec<u8>, name: &str, nanoseconds: u64) {
+    let micros = nanoseconds / 1000;
+    put(out, format_args!(",\"{name}\":{}.{:03}", micros / 1000, micros % 1000));
+}
+
+/// Each field line on its own, since a name may come more than once.
+fn write_headers(out: &mut Vec<u8>, field: &str, headers: &HeaderMap, shown: &[HeaderName]) {
+    put(out, format_args!(",\"{field}\":["));
+    for (place, (name, value)) in headers.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        out.push(b'[');
+        write_text(out, name.as_str());
+        out.push(b',');
+        match shown.contains(name) {
+            true => write_text(out, &String::from_utf8_lossy(value.as_bytes())),
+            false => write_text(out, REDACTED),
+        }
+        out.push(b']');
+    }
+    out.push(b']');
+}

@@ -1,0 +1,99 @@
+//! What is counted per service port and per rule of a route, whichever worker carries the request. Pure.
+
+use super::{super::ServiceName, histogram::Latencies};
+use crate::{observe::locked, snapshot::routes::RouteName};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// Seldom events by a word of this program.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Reasons {
+    pub(crate) fn count(&self, reason: &'static str) {
+        *locked(&self.0).entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+        locked(&self.0).iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+}
+
+/// One service port.
+#[derive(Debug)]
+pub(crate) struct ServiceTally {
+    pub(crate) name: ServiceName,
+    pub(crate) port: u16,
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) hedges: AtomicU64,
+    pub(crate) budget_refused: AtomicU64,
+    pub(crate) latencies: Latencies,
+    pub(crate) overflow: Reasons,
+    pub(crate) ejections: Reasons,
+}
+
+impl ServiceTally {
+    pub(crate) fn new(name: ServiceName, port: u16) -> Self {
+        Self {
+            name,
+            port,
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
+            budget_refused: AtomicU64::new(0),
+            latencies: Latencies::default(),
+            overflow: Reasons::default(),
+            ejections: Reasons::default(),
+        }
+    }
+
+    pub(crate) fn finished(&self, failed: bool, took_ns: u64, retries: u16, hedges: u16) {
+        self.requests.fetch_add(1, Relaxed);
+        self.latencies.add(took_ns / 1000);
+        // What is mostly nothing does not touch the shared line.
+        for (counter, more) in
+            [(&self.failures, u16::from(failed)), (&self.retries, retries), (&self.hedges, hedges)]
+        {
+            if more > 0 {
+                counter.fetch_add(u64::from(more), Relaxed);
+            }
+        }
+    }
+}
+
+/// One rule of a route towards one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RouteKey {
+    pub(crate) route: Arc<RouteName>,
+    /// Host name and port; empty where the agent answered by itself.
+    pub(crate) backend: Arc<str>,
+    pub(crate) port: u16,
+}
+
+/// Requests by hundred of the status; 0 is without one.
+#[derive(Debug, Default)]
+pub(crate) struct RouteTally([AtomicU64; 6]);
+
+impl RouteTally {
+    pub(crate) fn add(&self, status: u16, requests: u64) {
+        let class = usize::from(status / 100);
+        if let Some(counter) = self.0.get(if class < 6 { class } else { 0 }) {
+            counter.fetch_add(requests, Relaxed);
+        }
+    }
+
+    /// Classes with requests.
+    pub(crate) fn classes(&self) -> Vec<(&'static str, u64)> {
+        let names = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+        let all = names.into_iter().zip(self.0.iter().map(|counter| counter.load(Relaxed)));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+}
