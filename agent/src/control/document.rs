@@ -12,8 +12,11 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{policy, translate};
-use crate::snapshot::{Problem, input};
+use super::{gateway, policy, translate};
+use crate::snapshot::{
+    Problem,
+    input::{self, routes::RouteKind},
+};
 
 /// The kinds that the mesh reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +33,12 @@ pub enum Kind {
     TrafficPolicy,
     /// `gateway.networking.x-k8s.io/v1alpha1`.
     BackendTrafficPolicy,
+    /// `gateway.networking.k8s.io/v1`.
+    HttpRoute,
+    /// `gateway.networking.k8s.io/v1`.
+    GrpcRoute,
+    /// `gateway.networking.k8s.io/v1beta1`.
+    ReferenceGrant,
 }
 
 /// What tells one object from another.
@@ -56,6 +65,10 @@ pub enum Object {
     EndpointSlice(Arc<input::EndpointSlice>),
     /// A TrafficPolicy or an XBackendTrafficPolicy.
     TrafficPolicy(Arc<input::policy::TrafficPolicy>),
+    /// An HTTPRoute or a GRPCRoute.
+    Route(Arc<input::routes::Route>),
+    /// A ReferenceGrant.
+    ReferenceGrant(Arc<input::routes::ReferenceGrant>),
 }
 
 /// What one document (or one item of a list) turned out to be.
@@ -89,24 +102,30 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::TrafficPolicy => input::policy::KIND,
             Self::BackendTrafficPolicy => policy::BACKEND_TRAFFIC_POLICY,
+            Self::HttpRoute => RouteKind::Http.as_str(),
+            Self::GrpcRoute => RouteKind::Grpc.as_str(),
+            Self::ReferenceGrant => "ReferenceGrant",
         }
     }
 
-    fn api_version(self) -> &'static str {
+    /// Versions that are read, the best first.
+    fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::TrafficPolicy => policy::API_VERSION,
-            Self::BackendTrafficPolicy => policy::EXPERIMENTS,
-            _ => "v1",
+            Self::Namespace | Self::Pod | Self::Service => &["v1"],
+            Self::EndpointSlice => &["discovery.k8s.io/v1"],
+            Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+            Self::GrpcRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"],
+            Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
+            Self::TrafficPolicy => &[policy::API_VERSION],
+            Self::BackendTrafficPolicy => &[policy::EXPERIMENTS],
         }
     }
 
     fn parse(kind: &str) -> Option<Self> {
+        let core = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice];
+        let gateway = [Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
         let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy];
-        [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice]
-            .into_iter()
-            .chain(policies)
-            .find(|known| known.as_str() == kind)
+        core.into_iter().chain(gateway).chain(policies).find(|known| known.as_str() == kind)
     }
 }
 
@@ -120,6 +139,8 @@ impl Object {
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
             Self::TrafficPolicy(object) => &object.metadata,
+            Self::Route(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
         }
     }
 }
@@ -181,10 +202,10 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
         return bad(origin, None, "apiVersion", "is missing; say `v1`, or the group and version", object);
     };
     match Kind::parse(kind) {
-        Some(kind) if version == kind.api_version() => translated(origin, kind, value),
+        Some(kind) if kind.versions().contains(&version) => translated(origin, kind, value),
         Some(kind) if is_kubernetes(version) => {
-            let reason =
-                format!("`{version}` has no {kind:?} that the mesh reads; use `{}`", kind.api_version());
+            let known = kind.versions().first().unwrap_or(&"v1");
+            let reason = format!("`{version}` has no {} that the mesh reads; use `{known}`", kind.as_str());
             bad(origin, key(kind, value), "apiVersion", reason, shown(kind, value))
         }
         _ => Item::Ignored,
@@ -218,6 +239,11 @@ fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
         Kind::BackendTrafficPolicy => typed(origin, kind, value)
             .and_then(|object| policy::backend_traffic_policy(object, origin))
             .map(|object| Object::TrafficPolicy(object.into())),
+        Kind::HttpRoute => route(origin, kind, value, RouteKind::Http),
+        Kind::GrpcRoute => route(origin, kind, value, RouteKind::Grpc),
+        Kind::ReferenceGrant => typed(origin, kind, value)
+            .and_then(|object| gateway::reference_grant(object, origin))
+            .map(|object| Object::ReferenceGrant(object.into())),
     };
     match object {
         Ok(object) => {
@@ -227,6 +253,11 @@ fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
         }
         Err(problem) => Item::Bad(key(kind, value), problem),
     }
+}
+
+fn route(origin: &Arc<str>, kind: Kind, value: &Value, of: RouteKind) -> Result<Object, Problem> {
+    let route = typed(origin, kind, value).and_then(|object| gateway::route(object, of, origin))?;
+    Ok(Object::Route(route.into()))
 }
 
 /// Kubernetes' own type, or the path of the field that does not fit it.

@@ -126,6 +126,7 @@ fn endpoint(endpoint: discovery::Endpoint) -> input::EndpointOfSlice {
     }
 }
 
+/// What all objects have.
 pub(super) fn metadata(
     meta: ObjectMeta,
     origin: &Arc<str>,

@@ -156,7 +156,8 @@ impl Agent {
             SeriesTable::new(SERIES),
             access_log.clone(),
         );
-        let options = RequestOptions { series_limit: SERIES, log: access_log.clone(), ..RequestOptions::default() };
+        let options =
+            RequestOptions { series_limit: SERIES, log: access_log.clone(), ..RequestOptions::default() };
         let requests = Requests::new(arguments.worker_count(), options);
         let shared = Shared {
             snapshot: Arc::clone(&published.snapshot),

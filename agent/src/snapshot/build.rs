@@ -7,6 +7,7 @@ mod enrolment;
 mod labels;
 mod pods;
 mod policy;
+mod routes;
 mod services;
 mod slices;
 mod topology;
@@ -62,13 +63,14 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &learnt,
         &mut problems,
     );
+    let routes = routes::read(inputs, &services, previous, &mut problems);
     problems.sort();
     problems.dedup();
     let snapshot = Snapshot {
         generation: context.generation,
         workloads: pods.workloads,
         service_ports: services.ports,
-        routes: std::collections::HashMap::new(),
+        routes,
         cluster_ips: services.cluster_ips,
         services: services.all,
         local_pods: pods.local,

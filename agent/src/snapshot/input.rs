@@ -3,6 +3,7 @@
 
 pub mod duration;
 pub mod policy;
+pub mod routes;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,6 +20,10 @@ pub struct Inputs {
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// `posthaste.dev/v1alpha1/TrafficPolicy` and `gateway.networking.x-k8s.io/v1alpha1/XBackendTrafficPolicy`.
     pub traffic_policies: Vec<Arc<policy::TrafficPolicy>>,
+    /// HTTPRoutes and GRPCRoutes, `gateway.networking.k8s.io`.
+    pub routes: Vec<Arc<routes::Route>>,
+    /// `gateway.networking.k8s.io`.
+    pub reference_grants: Vec<Arc<routes::ReferenceGrant>>,
 }
 
 /// What all objects have.

@@ -12,8 +12,8 @@
 //! form), one `host` header, no hop-by-hop headers but those of an upgrade.
 
 pub mod body;
-pub mod filters;
 pub mod downstream;
+pub mod filters;
 pub mod io;
 pub mod stream;
 pub mod upgrade;
