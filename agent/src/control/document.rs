@@ -12,7 +12,7 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{gateway, translate};
+use super::{gateway, policy, translate};
 use crate::snapshot::{
     Problem,
     input::{self, routes::RouteKind},
@@ -29,6 +29,10 @@ pub enum Kind {
     Service,
     /// `discovery.k8s.io/v1`.
     EndpointSlice,
+    /// `posthaste.dev/v1alpha1`.
+    TrafficPolicy,
+    /// `gateway.networking.x-k8s.io/v1alpha1`.
+    BackendTrafficPolicy,
     /// `gateway.networking.k8s.io/v1`.
     HttpRoute,
     /// `gateway.networking.k8s.io/v1`.
@@ -59,6 +63,8 @@ pub enum Object {
     Service(Arc<input::Service>),
     /// An EndpointSlice.
     EndpointSlice(Arc<input::EndpointSlice>),
+    /// A TrafficPolicy or an XBackendTrafficPolicy.
+    TrafficPolicy(Arc<input::policy::TrafficPolicy>),
     /// An HTTPRoute or a GRPCRoute.
     Route(Arc<input::routes::Route>),
     /// A ReferenceGrant.
@@ -94,6 +100,8 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::TrafficPolicy => input::policy::KIND,
+            Self::BackendTrafficPolicy => policy::BACKEND_TRAFFIC_POLICY,
             Self::HttpRoute => RouteKind::Http.as_str(),
             Self::GrpcRoute => RouteKind::Grpc.as_str(),
             Self::ReferenceGrant => "ReferenceGrant",
@@ -108,13 +116,16 @@ impl Kind {
             Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::GrpcRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
+            Self::TrafficPolicy => &[policy::API_VERSION],
+            Self::BackendTrafficPolicy => &[policy::EXPERIMENTS],
         }
     }
 
     fn parse(kind: &str) -> Option<Self> {
         let core = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice];
         let gateway = [Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
-        core.into_iter().chain(gateway).find(|known| known.as_str() == kind)
+        let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy];
+        core.into_iter().chain(gateway).chain(policies).find(|known| known.as_str() == kind)
     }
 }
 
@@ -127,6 +138,7 @@ impl Object {
             Self::Pod(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
+            Self::TrafficPolicy(object) => &object.metadata,
             Self::Route(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
         }
@@ -200,9 +212,11 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
     }
 }
 
-/// A group of Kubernetes itself: other groups may well have kinds of the same name (Knative's Service).
+/// A group of Kubernetes itself, or ours: other groups may well have kinds of the same name (Knative's Service).
 fn is_kubernetes(version: &str) -> bool {
-    version.split_once('/').is_none_or(|(group, _)| !group.contains('.') || group.ends_with(".k8s.io"))
+    version.split_once('/').is_none_or(|(group, _)| {
+        !group.contains('.') || group.ends_with("k8s.io") || group == "posthaste.dev"
+    })
 }
 
 fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
@@ -219,6 +233,12 @@ fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
         Kind::EndpointSlice => typed::<discovery::EndpointSlice>(origin, kind, value)
             .and_then(|object| translate::endpoint_slice(object, origin))
             .map(|object| Object::EndpointSlice(object.into())),
+        Kind::TrafficPolicy => typed(origin, kind, value)
+            .and_then(|object| policy::traffic_policy(object, origin))
+            .map(|object| Object::TrafficPolicy(object.into())),
+        Kind::BackendTrafficPolicy => typed(origin, kind, value)
+            .and_then(|object| policy::backend_traffic_policy(object, origin))
+            .map(|object| Object::TrafficPolicy(object.into())),
         Kind::HttpRoute => route(origin, kind, value, RouteKind::Http),
         Kind::GrpcRoute => route(origin, kind, value, RouteKind::Grpc),
         Kind::ReferenceGrant => typed(origin, kind, value)

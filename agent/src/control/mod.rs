@@ -4,4 +4,5 @@
 pub mod document;
 pub mod files;
 pub mod gateway;
+pub mod policy;
 pub mod translate;

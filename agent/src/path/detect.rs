@@ -236,7 +236,10 @@ async fn server_spoke(far: &mut Far) -> Spoke {
             }
         }
         Far::Stream { receive, .. } => {
-            poll_fn(|cx| receive.poll_peek(cx).map(|next| next.map_or(Spoke::Ended, classify_server))).await
+            poll_fn(|cx| {
+                receive.poll_peek(cx).map(|next| next.map_or(Spoke::Ended, |bytes| classify_server(&bytes)))
+            })
+            .await
         }
     }
 }

@@ -6,6 +6,7 @@
 mod enrolment;
 mod labels;
 mod pods;
+mod policy;
 mod routes;
 mod services;
 mod slices;
@@ -49,11 +50,19 @@ pub struct Context {
 pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
     let enrolment = enrolment::read(&inputs.namespaces, &mut problems);
-    let pods = pods::read(&inputs.pods, &enrolment, context, previous, &mut problems);
+    let policies = policy::read(inputs, &mut problems);
+    let pods = pods::read(&inputs.pods, &enrolment, &policies, context, previous, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);
     let learnt = services::Learnt::of(previous);
-    let services =
-        services::read(&inputs.services, &slices, &pods.workloads, context, &learnt, &mut problems);
+    let services = services::read(
+        &inputs.services,
+        &slices,
+        &pods.workloads,
+        &policies,
+        context,
+        &learnt,
+        &mut problems,
+    );
     let routes = routes::read(inputs, &services, previous, &mut problems);
     problems.sort();
     problems.dedup();

@@ -80,7 +80,7 @@ pub trait ReceiveHalf {
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>>;
 
     /// Looks at what `poll_data` will give next and leaves it there; `None` where that is the end or an error.
-    fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<Option<&[u8]>>;
+    fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 
     /// Gives `bytes` of window back to the peer, after they were written to the application.
     fn release(&mut self, bytes: usize);

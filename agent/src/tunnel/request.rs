@@ -121,7 +121,8 @@ mod tests {
         assert_eq!(mark.to_string(), "2;4bf92f35;x");
         assert_eq!(mark.to_string().parse(), Ok(mark));
         let long = format!("1;{}", "k".repeat(LONGEST_KEY + 1));
-        for text in ["", "2", "2;", ";key", "-1;key", "+1;key", "4294967296;key", "1;a b", "1;\u{e9}", &long] {
+        for text in ["", "2", "2;", ";key", "-1;key", "+1;key", "4294967296;key", "1;a b", "1;\u{e9}", &long]
+        {
             assert_eq!(text.parse::<RetryMark>(), Err(NotRetryMark), "{text}");
         }
     }

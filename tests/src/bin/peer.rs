@@ -26,6 +26,8 @@ fn run(arguments: &[String]) -> io::Result<()> {
             let to = text(2).parse().map_err(|error| wrong(&error))?;
             client::run(text(1), to, arguments.get(3..).unwrap_or_default())
         }
-        _ => Err(io::Error::other("usage: posthaste-peer serve BEHAVIOUR PORT .. | call BEHAVIOUR ADDRESS ..")),
+        _ => {
+            Err(io::Error::other("usage: posthaste-peer serve BEHAVIOUR PORT .. | call BEHAVIOUR ADDRESS .."))
+        }
     }
 }

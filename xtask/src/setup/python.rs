@@ -37,7 +37,9 @@ impl Packages {
 pub(crate) enum PythonError {
     #[error("Python's packages: {0}\nWhat to do: apt-get install python3 python3-venv")]
     NoPython(String),
-    #[error("Python's packages: {0}\nWhat to do: make PyPI reachable (pip's own configuration decides which), then try again")]
+    #[error(
+        "Python's packages: {0}\nWhat to do: make PyPI reachable (pip's own configuration decides which), then try again"
+    )]
     NotInstalled(String),
     #[error("Python's packages: {path}: {source}")]
     Folder { path: String, source: std::io::Error },
@@ -101,7 +103,8 @@ mod tests {
     fn every_version_is_pinned() {
         for packages in [Packages::Tests, Packages::Bench] {
             let text = std::fs::read_to_string(workspace::root().join(packages.list())).unwrap();
-            let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+            let lines: Vec<&str> =
+                text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
             assert!(!lines.is_empty());
             assert!(lines.iter().all(|line| line.contains("==")), "{lines:?}");
         }

@@ -120,11 +120,7 @@ impl Source for WireSource {
 }
 
 impl Sink for WireSink {
-    fn poll_write(
-        &mut self,
-        context: &mut Context<'_>,
-        queue: &mut VecDeque<Bytes>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, context: &mut Context<'_>, queue: &mut VecDeque<Bytes>) -> Poll<io::Result<()>> {
         match self {
             Self::Socket(socket) => poll_write_socket(socket, context, queue),
             Self::Stream(send) => poll_write_stream(send, context, queue),

@@ -19,14 +19,26 @@ pub(super) struct Shared {
     sent_all: Cell<bool>,
     received_all: Cell<bool>,
     reset: Cell<bool>,
+    /// What was looked at and not taken yet; here, because it is rare and the receiving half is in every connection's task.
+    held: Cell<Option<Box<Next>>>,
 }
+
+/// What a receiving half gives.
+type Next = Option<Result<Bytes, StreamError>>;
 
 impl Shared {
     /// Counts the stream.
     pub(super) fn new(life: Rc<Life>, send: SendStream<Bytes>) -> Rc<Self> {
         life.enter();
         let no = || Cell::new(false);
-        Rc::new(Self { life, send: RefCell::new(send), sent_all: no(), received_all: no(), reset: no() })
+        Rc::new(Self {
+            life,
+            send: RefCell::new(send),
+            sent_all: no(),
+            received_all: no(),
+            reset: no(),
+            held: Cell::default(),
+        })
     }
 
     pub(super) fn life(&self) -> &Life {
@@ -135,13 +147,11 @@ impl Drop for ReferenceSend {
 pub struct ReferenceReceive {
     stream: RecvStream,
     shared: Rc<Shared>,
-    /// What was looked at and not taken yet.
-    held: Option<Option<Result<Bytes, StreamError>>>,
 }
 
 impl ReferenceReceive {
     pub(super) fn new(stream: RecvStream, shared: Rc<Shared>) -> Self {
-        Self { stream, shared, held: None }
+        Self { stream, shared }
     }
 
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
@@ -170,18 +180,17 @@ impl ReferenceReceive {
 
 impl ReceiveHalf for ReferenceReceive {
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
-        match self.held.take() {
-            Some(held) => Poll::Ready(held),
+        match self.shared.held.take() {
+            Some(held) => Poll::Ready(*held),
             None => self.poll_stream(context),
         }
     }
 
-    fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<Option<&[u8]>> {
-        if self.held.is_none() {
-            self.held = Some(ready!(self.poll_stream(context)));
-        }
-        let held = self.held.as_ref().and_then(Option::as_ref);
-        Poll::Ready(held.and_then(|held| held.as_deref().ok()))
+    fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let next = ready!(self.poll_data(context));
+        let seen = next.as_ref().and_then(|next| next.as_ref().ok()).cloned();
+        self.shared.held.set(Some(Box::new(next)));
+        Poll::Ready(seen)
     }
 
     fn release(&mut self, bytes: usize) {

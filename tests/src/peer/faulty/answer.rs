@@ -55,7 +55,9 @@ pub(super) fn to(asked: &Asked, name: &str, length: usize, seen: &Seen) -> Answe
     match (asked.path().split('/').nth(1).unwrap_or_default(), number) {
         ("echo", _) => answer.body = echo(asked).to_string().into_bytes(),
         ("body", _) => answer.body.clone_from(&asked.body),
-        ("seen", _) => answer.body = json!({"requests": seen.requests, "methods": seen.methods}).to_string().into_bytes(),
+        ("seen", _) => {
+            answer.body = json!({"requests": seen.requests, "methods": seen.methods}).to_string().into_bytes()
+        }
         ("size", Some(size)) => answer.body = vec![b's'; size],
         ("status", Some(status)) => answer.status = u16::try_from(status).unwrap_or(500),
         ("trailers", _) => {

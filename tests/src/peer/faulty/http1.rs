@@ -81,7 +81,9 @@ fn relay_back(first: Vec<u8>, stream: &TcpStream) -> io::Result<()> {
 /// The final answer before the body is read, which is then thrown away until the client stops.
 fn early(stream: &TcpStream) -> io::Result<()> {
     let (mut input, mut output) = (stream, stream);
-    output.write_all(b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 5\r\n\r\nearly")?;
+    output.write_all(
+        b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 5\r\n\r\nearly",
+    )?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     stream.shutdown(Shutdown::Write)?;
     let mut buffer = [0_u8; 16 << 10];
@@ -89,7 +91,13 @@ fn early(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn respond(stream: &TcpStream, running: &Running, asked: &Asked, answer: Answer, close: bool) -> io::Result<Next> {
+fn respond(
+    stream: &TcpStream,
+    running: &Running,
+    asked: &Asked,
+    answer: Answer,
+    close: bool,
+) -> io::Result<Next> {
     let plan = &running.plan;
     let delay = Duration::from_millis(plan.delay_ms);
     match running.trouble {

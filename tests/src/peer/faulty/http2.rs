@@ -88,7 +88,9 @@ async fn exchange(
     let mut answer = answer::to(&asked, name, running.plan.body, &ledger.seen());
     if running.trouble == Trouble::Status {
         answer.status = running.plan.status;
-        answer.headers.extend(running.plan.retry_after.iter().map(|value| ("retry-after".to_owned(), value.clone())));
+        answer
+            .headers
+            .extend(running.plan.retry_after.iter().map(|value| ("retry-after".to_owned(), value.clone())));
     }
     if running.trouble == Trouble::GrpcStatus {
         return grpc_refusal(&mut respond, running);
@@ -141,7 +143,8 @@ fn grpc_refusal(respond: &mut SendResponse<Bytes>, running: &Running) -> Result<
         ("content-type".to_owned(), "application/grpc".to_owned()),
         ("grpc-status".to_owned(), running.plan.status.to_string()),
     ];
-    fields.extend(running.plan.retry_after.iter().map(|ms| ("grpc-retry-pushback-ms".to_owned(), ms.clone())));
+    fields
+        .extend(running.plan.retry_after.iter().map(|ms| ("grpc-retry-pushback-ms".to_owned(), ms.clone())));
     let mut response = Response::new(());
     *response.headers_mut() = map(&fields);
     respond.send_response(response, true).map(drop)

@@ -71,7 +71,8 @@ impl Faulty {
     }
 
     fn ask(&self, site: &Site, question: &Value) -> Result<Value, Fault> {
-        let answer = site.namespace().inside(|| ask(self.control, question))?.doing("ask the faulty server")?;
+        let answer =
+            site.namespace().inside(|| ask(self.control, question))?.doing("ask the faulty server")?;
         match answer.get("error") {
             Some(error) => Err(Fault::new(error.to_string())),
             None => Ok(answer),

@@ -100,7 +100,11 @@ impl Plan {
         // Evenly spread without chance: of the first n requests floor(n * share) are hit.
         let hit = |count: u64| (count as f64 * self.share + 1e-9).floor();
         let whole = matches!(self.trouble, Trouble::Refuse | Trouble::ResetOnAccept);
-        if meant && !whole && hit(number) > hit(number.saturating_sub(1)) { self.trouble } else { Trouble::None }
+        if meant && !whole && hit(number) > hit(number.saturating_sub(1)) {
+            self.trouble
+        } else {
+            Trouble::None
+        }
     }
 }
 

@@ -35,12 +35,8 @@ impl<'stream> Reader<'stream> {
         let mut words = line.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let version = if words.next() == Some("HTTP/1.0") { "1.0" } else { "1.1" };
-        let mut asked = Asked {
-            method: method.to_owned(),
-            target: target.to_owned(),
-            version,
-            ..Asked::default()
-        };
+        let mut asked =
+            Asked { method: method.to_owned(), target: target.to_owned(), version, ..Asked::default() };
         odd |= words.next().is_some();
         odd |= self.fields(&mut asked.headers)?;
         let all = |name: &str| -> Vec<&str> {
@@ -55,8 +51,10 @@ impl<'stream> Reader<'stream> {
         }
         let length = lengths.first().and_then(|text| text.parse().ok()).unwrap_or(0);
         let connection = all("connection").join(",").to_ascii_lowercase();
-        let keep_alive = if version == "1.0" { connection.contains("keep-alive") } else { !connection.contains("close") };
-        let expects_continue = asked.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+        let keep_alive =
+            if version == "1.0" { connection.contains("keep-alive") } else { !connection.contains("close") };
+        let expects_continue =
+            asked.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
         let chunked = !codings.is_empty();
         Ok(Some(Head { asked, keep_alive, expects_continue, chunked, length }))
     }
@@ -112,7 +110,9 @@ impl<'stream> Reader<'stream> {
         self.input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes)?;
         match bytes.as_slice() {
             [] => Ok(None),
-            [text @ .., b'\r', b'\n'] => Ok(Some((lossy(text), text.iter().any(|byte| *byte < 0x20 && *byte != b'\t')))),
+            [text @ .., b'\r', b'\n'] => {
+                Ok(Some((lossy(text), text.iter().any(|byte| *byte < 0x20 && *byte != b'\t'))))
+            }
             [text @ .., b'\n'] => Ok(Some((lossy(text), true))),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }

@@ -71,7 +71,8 @@ impl Connection {
     }
 
     async fn dial(&self) -> Result<TokioIo<TcpStream>, String> {
-        let stream = TcpStream::connect(self.to).await.map_err(|error| format!("connect: {:?}", error.kind()))?;
+        let stream =
+            TcpStream::connect(self.to).await.map_err(|error| format!("connect: {:?}", error.kind()))?;
         let _ = stream.set_nodelay(true);
         Ok(TokioIo::new(stream))
     }

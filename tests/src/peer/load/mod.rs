@@ -99,7 +99,9 @@ pub fn start(site: &Site, to: SocketAddr, spec: &Spec) -> Result<Running, Fault>
 /// # Errors
 /// It did not end in time, or failed.
 pub fn finish(running: Running, spec: &Spec) -> Result<Report, Fault> {
-    let limit = Duration::from_secs_f64(spec.seconds) + Duration::from_millis(spec.timeout_ms) + Duration::from_secs(20);
+    let limit = Duration::from_secs_f64(spec.seconds)
+        + Duration::from_millis(spec.timeout_ms)
+        + Duration::from_secs(20);
     let finished = running.finish(limit)?;
     let last = super::lines(&finished.stdout).pop().unwrap_or_default();
     serde_json::from_value(last)
@@ -129,7 +131,8 @@ pub(super) fn run(to: SocketAddr, spec: &str) -> io::Result<Value> {
 /// # Errors
 /// No runtime can be made.
 pub fn drive(to: SocketAddr, spec: Spec) -> Result<Report, Fault> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("make a runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().doing("make a runtime")?;
     let work = Rc::new(Work::new(to, spec));
     let start = work.start;
     LocalSet::new().block_on(&runtime, all(Rc::clone(&work)));

@@ -39,7 +39,8 @@ impl Report {
     /// Share of the requests that were answered with 2xx, 0 to 1.
     #[must_use]
     pub fn success(&self) -> f64 {
-        let good: u64 = self.statuses.iter().filter(|(status, _)| (200..300).contains(*status)).map(|(_, n)| n).sum();
+        let good: u64 =
+            self.statuses.iter().filter(|(status, _)| (200..300).contains(*status)).map(|(_, n)| n).sum();
         good as f64 / self.requests.max(1) as f64
     }
 }
@@ -96,7 +97,10 @@ mod tests {
         }
         tally.add(Err("reset".to_owned()), Duration::from_millis(500));
         let report = tally.report(Duration::from_secs(2));
-        assert_eq!((report.requests, report.status(200), report.status(503), report.bytes), (101, 99, 1, 200));
+        assert_eq!(
+            (report.requests, report.status(200), report.status(503), report.bytes),
+            (101, 99, 1, 200)
+        );
         assert_eq!((report.servers["a"], report.errors["reset"]), (100, 1));
         assert_eq!((report.p50_ms, report.p99_ms, report.max_ms), (51.0, 100.0, 500.0));
         assert!((report.success() - 99.0 / 101.0).abs() < 1e-9);

@@ -23,7 +23,9 @@ pub(super) struct OverHttp2;
 
 impl OverHttp2 {
     pub(super) fn inform(&self, _status: StatusCode, _headers: &HeaderMap) {}
-    pub(super) fn received(&self) -> u64 { 0 }
+    pub(super) fn received(&self) -> u64 {
+        0
+    }
     pub(super) async fn respond(self, _response: Response<Body>, _also: Option<Sending>) -> Replied {
         Replied { outcome: ReplyOutcome::ClientGone, received: 0, sent: 0 }
     }

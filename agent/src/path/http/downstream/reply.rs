@@ -150,9 +150,8 @@ impl OverHttp1 {
         near.stage.set(Stage::Answering);
         near.write(|writer| writer.response(&head, BodyLength::None, true, self.version));
         near.write(|writer| writer.end(None));
-        let flushed = poll_fn(|context| {
-            near.write(|writer| writer.poll_flush(context)).unwrap_or(Poll::Ready(Ok(())))
-        });
+        let flushed =
+            poll_fn(|context| near.write(|writer| writer.poll_flush(context)).unwrap_or(Poll::Ready(Ok(()))));
         let gone = Replied { outcome: ReplyOutcome::ClientGone, received: 0, sent: 0 };
         if flushed.await.is_err() {
             return gone;

@@ -14,15 +14,12 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    Answer, Caller, Failure, Informational, SendError, SendOptions, Sending,
-    link,
+    Answer, Caller, Failure, Informational, SendError, SendOptions, Sending, link,
     pool::{About, Connection, Place},
     sending::{Kind, Pump, PumpError, Rest},
 };
 use crate::{
-    http1::{
-        BodyLength, HeadError, HeadFault, Limits, Reader, ResponseHead, Writer, hop::strip_hop_by_hop,
-    },
+    http1::{BodyLength, HeadError, HeadFault, Limits, Reader, ResponseHead, Writer, hop::strip_hop_by_hop},
     observe::monotonic_ns,
     path::http::{
         body::{Body, BodyError, BodySource, Frame, content},

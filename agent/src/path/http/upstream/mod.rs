@@ -23,7 +23,10 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, Request, Response, StatusCode};
 
-use super::{body::{Body, BodyError}, upgrade::Upgraded};
+use super::{
+    body::{Body, BodyError},
+    upgrade::Upgraded,
+};
 use crate::{
     observe::{CloseReason, Connection, Security},
     snapshot::{Endpoint, LocalPod, ServicePort, SpiffeId},

@@ -148,7 +148,10 @@ impl Inner {
     /// Drops connections that were closed or spoken to.
     fn sweep(&self, context: &mut Context<'_>) {
         for place in self.places.borrow().values() {
-            place.idle.borrow_mut().retain_mut(|connection| connection.reader.poll_idle(context).is_pending());
+            place
+                .idle
+                .borrow_mut()
+                .retain_mut(|connection| connection.reader.poll_idle(context).is_pending());
         }
     }
 }
@@ -177,7 +180,12 @@ impl Place {
     }
 
     /// A connection that stands, as far as can be seen. One that is closed, or on which the server spoke unasked, is dropped.
-    pub(super) fn take(&self, recent_only: bool, now_ns: u64, context: &mut Context<'_>) -> Option<Connection> {
+    pub(super) fn take(
+        &self,
+        recent_only: bool,
+        now_ns: u64,
+        context: &mut Context<'_>,
+    ) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle.pop() {
             if connection.is_stale(now_ns) {
