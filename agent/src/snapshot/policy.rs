@@ -136,7 +136,8 @@ pub struct RetryPolicy {
     pub backoff_ns: u64,
     /// Its longest.
     pub backoff_max_ns: u64,
-    /// Whether methods that are not idempotent are tried again too: only where a route's `retry` asks for it.
+    /// Whether methods that are not idempotent are tried again too, after an answer with one of the codes: only where a
+    /// route's `retry` names codes. What was sent and not answered is never repeated for them.
     pub any_method: bool,
 }
 

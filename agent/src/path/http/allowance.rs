@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// What one request keeps.
-pub struct PodAllowance {
+pub(super) struct PodAllowance {
     here: Arc<LocalPod>,
     permit: Option<BufferPermit>,
 }
 
 impl PodAllowance {
     /// Nothing is kept yet.
-    pub fn new(here: &Arc<LocalPod>) -> Self {
+    pub(super) fn new(here: &Arc<LocalPod>) -> Self {
         Self { here: Arc::clone(here), permit: None }
     }
 }

@@ -164,10 +164,11 @@ impl<A: Allowance> BodySource for Reading<A> {
     fn remaining(&self) -> Option<u64> {
         let shared = self.shared.borrow();
         let kept = shared.kept.iter().skip(self.next).map(|frame| match frame {
-            Frame::Data(data) => data.len() as u64,
-            Frame::Trailers(_) => 0,
+            Frame::Data(data) => Some(data.len() as u64),
+            // A body with an announced length has no trailers.
+            Frame::Trailers(_) => None,
         });
-        shared.source.remaining().map(|left| left + kept.sum::<u64>())
+        Some(shared.source.remaining()? + kept.sum::<Option<u64>>()?)
     }
 
     fn is_end(&self) -> bool {

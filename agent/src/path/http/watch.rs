@@ -14,7 +14,7 @@ use super::{
 use crate::observe::requests::RequestRecord;
 
 /// Watches the answer of a gRPC call; others pass as they are.
-pub fn trailers(response: Response<Body>, grpc: bool, record: &Rc<RequestRecord>) -> Response<Body> {
+pub(super) fn trailers(response: Response<Body>, grpc: bool, record: &Rc<RequestRecord>) -> Response<Body> {
     if !grpc || response.body().is_end() {
         return response;
     }

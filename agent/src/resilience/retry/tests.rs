@@ -38,7 +38,7 @@ fn decisions() {
     let table: [(&str, &RetryPolicy, Attempt, Failed, Option<Why>); 24] = [
         ("get reset", &default, GET, sent, None),
         ("post reset", &default, POST, sent, Some(Why::NotIdempotent)),
-        ("post reset, any method", &any, POST, sent, None),
+        ("post reset, any method", &any, POST, sent, Some(Why::NotIdempotent)),
         ("post not sent", &default, POST, not_sent, None),
         ("not sent without policy", &off, POST, not_sent, None),
         ("get 503", &default, GET, Failed::Status(503), None),

@@ -77,6 +77,9 @@ impl Trial<'_> {
         if let Some(local) = self.clients_fault(&error) {
             return Tried::Over(local);
         }
+        if error.reason == Failure::Overflow {
+            self.call.record.overflow("connections");
+        }
         if error.endpoints_fault {
             self.learn(Outcome::GatewayFailure, None, now_ns);
         }

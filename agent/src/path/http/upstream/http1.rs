@@ -62,6 +62,7 @@ pub(super) async fn send(
                 keep: port.policy.keep_alive,
                 security: reached.security,
                 peer: reached.peer,
+                permit: Rc::new(reached.permit),
             };
             let reader = Reader::new(reached.wire.source, Limits::default());
             (Connection { reader, writer: Writer::new(reached.wire.sink), about }, reached.took_ns)

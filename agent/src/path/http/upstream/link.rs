@@ -9,6 +9,7 @@ use crate::{
         connect::{Dialled, Journey, Setback},
         http::io::Wire,
     },
+    resilience::limits,
     snapshot::{Endpoint, ServicePort, SpiffeId},
     tunnel::RetryMark,
 };
@@ -21,6 +22,8 @@ pub(super) struct Reached {
     pub(super) made_ns: u64,
     pub(super) security: Security,
     pub(super) peer: Option<SpiffeId>,
+    /// Counts on the service's connections; to be kept for as long as the connection.
+    pub(super) permit: limits::Permit,
 }
 
 /// Connects to an endpoint, by tunnel where it is captured.
@@ -30,8 +33,10 @@ pub(super) async fn reach(
     endpoint: &Endpoint,
     mark: Option<&RetryMark>,
 ) -> Result<Reached, SendError> {
-    // Limits of the service on connections are asked here: `resilience::limits::try_connection`, its permit kept in
-    // `pool::About` (HTTP/1.1) and `http2::Share`.
+    let limits = &port.policy.limits;
+    let permit = limits::try_connection(&port.state, limits).map_err(|_| full())?;
+    // Held until the connection stands.
+    let _pending = limits::try_pending(&port.state, limits).map_err(|_| full())?;
     let journey = Journey {
         worker: caller.worker,
         pod: caller.pod,
@@ -47,7 +52,17 @@ pub(super) async fn reach(
     let dialled = Box::pin(journey.to_endpoint(endpoint.address, endpoint.workload.as_ref())).await;
     let Dialled { far, took, security, peer } = dialled.map_err(error_of)?;
     let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-    Ok(Reached { wire: Wire::of_far(far), took_ns, made_ns: monotonic_ns(), security, peer })
+    Ok(Reached { wire: Wire::of_far(far), took_ns, made_ns: monotonic_ns(), security, peer, permit })
+}
+
+/// The service has all connections that it may have from this node: no other endpoint would do better.
+fn full() -> SendError {
+    SendError {
+        progress: Progress::NotSent,
+        reason: Failure::Overflow,
+        elsewhere: false,
+        endpoints_fault: false,
+    }
 }
 
 fn error_of(setback: Setback) -> SendError {

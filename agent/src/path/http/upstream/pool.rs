@@ -22,6 +22,7 @@ use crate::{
         connect::Journey,
         http::io::{WireSink, WireSource},
     },
+    resilience::limits,
     snapshot::{Endpoint, SpiffeId, policy::KeepAlive},
 };
 
@@ -79,6 +80,8 @@ pub(super) struct About {
     pub(super) keep: KeepAlive,
     pub(super) security: Security,
     pub(super) peer: Option<SpiffeId>,
+    /// Counts on the service's connections.
+    pub(super) permit: Rc<limits::Permit>,
 }
 
 impl Upstream {
