@@ -71,7 +71,8 @@ pub(crate) fn histogram(
     buckets: &[(f64, u64)],
 ) -> fmt::Result {
     let count = buckets.iter().map(|(_, count)| count).sum();
-    let absent: Option<&std::collections::HashMap<usize, Exemplar<[(&'static str, &'static str); 0], f64>>> = None;
+    let absent: Option<&std::collections::HashMap<usize, Exemplar<[(&'static str, &'static str); 0], f64>>> =
+        None;
     family.encode_family(&Pairs(labels))?.encode_histogram(sum, count, buckets, absent)
 }
 

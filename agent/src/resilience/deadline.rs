@@ -60,12 +60,19 @@ mod tests {
     #[test]
     fn the_smallest_counts() {
         let (none, early, late) = (Deadline::none(), Deadline::after(10, 5), Deadline::after(10, 50));
-        for (one, two, smallest) in
-            [(none, none, none), (none, late, late), (early, none, early), (late, early, early), (early, late, early)]
-        {
+        for (one, two, smallest) in [
+            (none, none, none),
+            (none, late, late),
+            (early, none, early),
+            (late, early, early),
+            (early, late, early),
+        ] {
             assert_eq!(one.smallest(two), smallest);
         }
-        assert_eq!((early.remaining(12), early.remaining(15), early.remaining(99)), (Some(3), Some(0), Some(0)));
+        assert_eq!(
+            (early.remaining(12), early.remaining(15), early.remaining(99)),
+            (Some(3), Some(0), Some(0))
+        );
         assert!(!early.is_gone(14) && early.is_gone(15) && !none.is_gone(u64::MAX));
         assert_eq!(Deadline::after(5, u64::MAX).remaining(5), Some(u64::MAX - 5));
         assert_eq!(Deadline::after_any(1, None), none);

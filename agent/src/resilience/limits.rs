@@ -82,11 +82,7 @@ pub fn try_retry(state: &Arc<ServiceState>, limits: &Limits) -> Result<Permit, O
     take(state, |running| &running.retries, limits.retries).ok_or(Overflow::Retries)
 }
 
-fn take(
-    state: &Arc<ServiceState>,
-    counter: fn(&Running) -> &AtomicU32,
-    most: u32,
-) -> Option<Permit> {
+fn take(state: &Arc<ServiceState>, counter: fn(&Running) -> &AtomicU32, most: u32) -> Option<Permit> {
     let one_more = |count: u32| (count < most).then(|| count + 1);
     counter(&state.running).fetch_update(Relaxed, Relaxed, one_more).ok()?;
     Some(Permit { state: state.clone(), counter })
@@ -109,7 +105,8 @@ mod tests {
 
     fn counts(state: &ServiceState) -> [u32; 4] {
         let running = &state.running;
-        [&running.connections, &running.pending, &running.requests, &running.retries].map(|cell| cell.load(Relaxed))
+        [&running.connections, &running.pending, &running.requests, &running.retries]
+            .map(|cell| cell.load(Relaxed))
     }
 
     #[test]
@@ -127,7 +124,8 @@ mod tests {
 
     #[test]
     fn threads_never_exceed_it() {
-        let (state, limits) = (Arc::new(ServiceState::default()), Limits { requests: 3, ..Limits::default() });
+        let (state, limits) =
+            (Arc::new(ServiceState::default()), Limits { requests: 3, ..Limits::default() });
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

@@ -59,7 +59,10 @@ mod tests {
         let table = [
             (Penalty { status: 429, ..Penalty::default() }, SECOND),
             (Penalty { status: 503, retry_after_ns: Some(5 * SECOND), grpc_pushback_ns: None }, 5 * SECOND),
-            (Penalty { status: 503, retry_after_ns: Some(3600 * SECOND), grpc_pushback_ns: None }, 30 * SECOND),
+            (
+                Penalty { status: 503, retry_after_ns: Some(3600 * SECOND), grpc_pushback_ns: None },
+                30 * SECOND,
+            ),
             (Penalty { status: 200, retry_after_ns: None, grpc_pushback_ns: Some(2 * SECOND) }, 2 * SECOND),
             (Penalty { status: 200, retry_after_ns: Some(2 * SECOND), grpc_pushback_ns: None }, 0),
             (Penalty { status: 500, ..Penalty::default() }, 0),

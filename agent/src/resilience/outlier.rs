@@ -309,7 +309,9 @@ fn most_ejected(port: &ServicePort) -> u32 {
 /// Whether ejections count at a choice: not while the share of endpoints in rotation is below `panic_percent`.
 #[must_use]
 pub fn are_honoured(port: &ServicePort, now_ns: u64) -> bool {
-    ejection::count_fits(port, now_ns, |ejected| !panics(&port.policy.outliers, port.endpoints.len(), ejected))
+    ejection::count_fits(port, now_ns, |ejected| {
+        !panics(&port.policy.outliers, port.endpoints.len(), ejected)
+    })
 }
 
 fn panics(policy: &Outliers, count: usize, ejected: u32) -> bool {

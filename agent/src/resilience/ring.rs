@@ -26,7 +26,8 @@ pub fn of(port: &ServicePort) -> Arc<Ring> {
     if let Some(ring) = kept.as_ref().filter(|ring| ring.built_for == place) {
         return ring.clone();
     }
-    let same = |ring: &&Arc<Ring>| ring.addresses.iter().eq(port.endpoints.iter().map(|endpoint| &endpoint.address));
+    let same =
+        |ring: &&Arc<Ring>| ring.addresses.iter().eq(port.endpoints.iter().map(|endpoint| &endpoint.address));
     let ring = match kept.as_ref().filter(same) {
         // The endpoints of the next snapshot, and the same ones.
         Some(ring) => {

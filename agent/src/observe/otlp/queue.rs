@@ -47,7 +47,12 @@ impl SpanQueue {
     /// Spans of requests whose caller has decided so, and of this share (0 to 1) of the traces that begin here.
     #[must_use]
     pub fn on(share: f64) -> Self {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "saturates")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "saturates"
+        )]
         let share = (share.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
         let zero = || AtomicU64::new(0);
         Self(Some(Arc::new(Shared {

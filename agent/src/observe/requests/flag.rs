@@ -139,7 +139,9 @@ impl RequestFlags {
         match (found.next(), found.next()) {
             (None, _) => "-".into(),
             (Some(one), None) => one.into(),
-            (Some(one), Some(two)) => found.fold(format!("{one},{two}"), |text, more| text + "," + more).into(),
+            (Some(one), Some(two)) => {
+                found.fold(format!("{one},{two}"), |text, more| text + "," + more).into()
+            }
         }
     }
 }
@@ -164,6 +166,10 @@ mod tests {
         assert_eq!(of(&[]), "-");
         assert_eq!(of(&[RequestFlag::ClientGone]), "DC");
         assert_eq!(of(&[RequestFlag::RetriesExhausted, RequestFlag::UpstreamFailure]), "UF,URX");
-        assert_eq!(of(&RequestFlag::ALL), "UH,UT,UR,UF,UC,UO,NR,NC,DC,URX,UPE,DPE,DT", "each has its own bit");
+        assert_eq!(
+            of(&RequestFlag::ALL),
+            "UH,UT,UR,UF,UC,UO,NR,NC,DC,URX,UPE,DPE,DT",
+            "each has its own bit"
+        );
     }
 }

@@ -128,7 +128,12 @@ fn largest(place: u16) -> u64 {
 #[must_use]
 pub fn percentile(counts: &[(u16, u64)], share: f64) -> Option<u64> {
     let total: u64 = counts.iter().map(|(_, count)| count).sum();
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank")]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank"
+    )]
     let rank = ((total as f64 * share).ceil() as u64).clamp(1, total.max(1));
     let mut seen = 0;
     let found = counts.iter().find(|(_, count)| {

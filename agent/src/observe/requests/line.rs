@@ -54,7 +54,10 @@ impl Finished {
     fn write_fields(&self, out: &mut Vec<u8>, wall_offset_ns: u64) {
         out.extend_from_slice(b"{\"time\":\"");
         write_time(out, self.finished_ns.saturating_add(wall_offset_ns));
-        put(out, format_args!("\",\"event\":\"request\",\"connection\":\"{:016x}\"", self.details.connection_id));
+        put(
+            out,
+            format_args!("\",\"event\":\"request\",\"connection\":\"{:016x}\"", self.details.connection_id),
+        );
         self.write_head(out);
         self.write_answer(out);
         let source = Side { pod: Some(&self.pod), proved: None, address: Some(self.details.client) };

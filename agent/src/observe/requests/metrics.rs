@@ -116,7 +116,11 @@ fn services(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>]) -> fmt::Res
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for tally in tallies {
             let port = tally.port.to_string();
-            count(&mut family, &[("service", &tally.name.hostname), ("port", &port)], field(tally).load(Relaxed))?;
+            count(
+                &mut family,
+                &[("service", &tally.name.hostname), ("port", &port)],
+                field(tally).load(Relaxed),
+            )?;
         }
     }
     Ok(())
@@ -147,11 +151,13 @@ fn reasons(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>], before: &Rea
 
 fn routes(encoder: Encoder<'_, '_>, routes: &[(RouteKey, Arc<RouteTally>)]) -> fmt::Result {
     let help = "Requests by rule of a route, backend and hundred of the status";
-    let mut family = encoder.encode_descriptor("posthaste_route_requests", help, None, MetricType::Counter)?;
+    let mut family =
+        encoder.encode_descriptor("posthaste_route_requests", help, None, MetricType::Counter)?;
     for (key, tally) in routes {
         let (route, port) = (RouteText(&key.route).to_string(), key.port.to_string());
         for (class, value) in tally.classes() {
-            let labels = [("route", &*route), ("backend", &*key.backend), ("port", &*port), ("code_class", class)];
+            let labels =
+                [("route", &*route), ("backend", &*key.backend), ("port", &*port), ("code_class", class)];
             count(&mut family, &labels, value)?;
         }
     }

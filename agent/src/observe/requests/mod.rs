@@ -26,8 +26,8 @@ mod tally;
 mod tap;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod trace;
 mod top;
+pub mod trace;
 
 pub use finished::{AttemptNote, AttemptOutcome};
 pub use flag::{RequestFlag, RequestFlags, RequestProtocol};
@@ -173,18 +173,18 @@ impl Requests {
     }
 
     /// Forgets what the snapshot does not know any more. `present` are (namespace, workload); `now_ns` is agent time.
-    pub(crate) fn sweep(
-        &self,
-        present: &HashSet<(Arc<str>, Arc<str>)>,
-        snapshot: &Snapshot,
-        now_ns: u64,
-    ) {
+    pub(crate) fn sweep(&self, present: &HashSet<(Arc<str>, Arc<str>)>, snapshot: &Snapshot, now_ns: u64) {
         self.0.books.series.sweep(present, now_ns);
         let ports = snapshot.services.iter().flat_map(|service| &service.ports);
         let services: HashSet<(&str, u16)> = ports.map(|port| (&*port.hostname, port.port)).collect();
-        let tables = snapshot.routes.values().flat_map(|routes| routes.producer.iter().chain(routes.consumers.values()));
+        let tables = snapshot
+            .routes
+            .values()
+            .flat_map(|routes| routes.producer.iter().chain(routes.consumers.values()));
         let routes: HashSet<_> = tables.flat_map(|table| table.rules()).map(|rule| &*rule.name).collect();
-        self.0.books.retain(|hostname, port| services.contains(&(hostname, port)), |route| routes.contains(route));
+        self.0
+            .books
+            .retain(|hostname, port| services.contains(&(hostname, port)), |route| routes.contains(route));
     }
 
     fn shard(&self, worker: usize) -> Option<&Mutex<Shard>> {

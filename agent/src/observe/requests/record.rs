@@ -85,7 +85,12 @@ struct State {
 }
 
 impl RequestRecord {
-    pub(super) fn new(requests: Requests, worker: usize, opening: &RequestOpening<'_>, wanted: Wanted) -> Self {
+    pub(super) fn new(
+        requests: Requests,
+        worker: usize,
+        opening: &RequestOpening<'_>,
+        wanted: Wanted,
+    ) -> Self {
         let state = State { details: wanted.details(opening), ..State::default() };
         Self {
             requests,

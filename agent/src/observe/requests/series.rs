@@ -5,7 +5,10 @@ use super::{
     RequestFlags, RequestProtocol,
     histogram::{Counts, Histogram},
 };
-use crate::observe::{Direction, locked, series::{FORGET_AFTER_NS, SeriesLabels}};
+use crate::observe::{
+    Direction, locked,
+    series::{FORGET_AFTER_NS, SeriesLabels},
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::{

@@ -65,7 +65,8 @@ impl TraceContext {
     #[must_use]
     pub fn encode(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let parts = [(3, 32, self.trace_id), (36, 16, u128::from(self.span_id)), (53, 2, u128::from(self.sampled))];
+        let parts =
+            [(3, 32, self.trace_id), (36, 16, u128::from(self.span_id)), (53, 2, u128::from(self.sampled))];
         for (start, length, value) in parts {
             write_hexadecimal(text.get_mut(start..start + length).unwrap_or_default(), value);
         }
@@ -211,7 +212,11 @@ mod tests {
             let share = if sample { u64::MAX } else { 0 };
             let trace = RequestTrace::prepare(&mut map, records, share, &mut counter());
             assert_eq!(map == before, untouched, "{came:?} {records} {sample}");
-            assert_eq!((trace.recorded, trace.own.sampled), (recorded, sampled), "{came:?} {records} {sample}");
+            assert_eq!(
+                (trace.recorded, trace.own.sampled),
+                (recorded, sampled),
+                "{came:?} {records} {sample}"
+            );
             assert_eq!(TraceContext::of(&map), Some(trace.own));
             let kept = came == [GOOD] || came == [no];
             assert_eq!(map.contains_key(TRACESTATE), kept);

@@ -40,7 +40,10 @@ mod tests {
         assert_eq!(of(HashKey::Header("x-user".parse().unwrap())), Some(ring::hash(b"ann")));
         assert_eq!(of(HashKey::Header("x-other".parse().unwrap())), None);
         assert_eq!((cookie("a"), cookie("ab")), (Some(ring::hash(b"2")), Some(ring::hash(b"1"))));
-        assert_eq!((cookie("session"), cookie("empty")), (Some(ring::hash(b"\"x=y\"")), Some(ring::hash(b""))));
+        assert_eq!(
+            (cookie("session"), cookie("empty")),
+            (Some(ring::hash(b"\"x=y\"")), Some(ring::hash(b"")))
+        );
         assert_eq!((cookie("b"), cookie("sess")), (None, None));
         let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
         assert_eq!(of(HashKey::Source), hash_key(&HashKey::Source, &headers, mapped));

@@ -45,7 +45,9 @@ pub fn pick_request(
         (Balancer::ConsistentHash(_), Some(key)) => choice.by_key(key),
         _ => None,
     };
-    by_key.or_else(|| if port.endpoints.len() <= FEW { choice.among_few(random) } else { choice.among_many(random) })
+    by_key.or_else(|| {
+        if port.endpoints.len() <= FEW { choice.among_few(random) } else { choice.among_many(random) }
+    })
 }
 
 struct Choice<'call> {

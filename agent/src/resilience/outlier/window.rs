@@ -76,9 +76,8 @@ pub(super) fn evaluate(port: &ServicePort, now_ns: u64) -> Vec<Ejection> {
         port.endpoints.iter().filter_map(|endpoint| sample(endpoint, policy)).collect();
     let mut out = unsuccessful(&samples, policy);
     out.extend(slow(&samples, policy));
-    let eject = |(endpoint, why): (&Endpoint, Why)| {
-        eject_locked(port, &endpoint.load, why, now_ns, &mut counted_at)
-    };
+    let eject =
+        |(endpoint, why): (&Endpoint, Why)| eject_locked(port, &endpoint.load, why, now_ns, &mut counted_at);
     out.into_iter().filter_map(eject).collect()
 }
 
