@@ -8,6 +8,7 @@ pub mod ca;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod http1;
 pub mod identity;
 pub mod netns;
 pub mod node;

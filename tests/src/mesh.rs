@@ -213,6 +213,7 @@ impl Mesh {
             namespace: NAMESPACE.to_owned(),
             cluster_ips: vec![v4, v6],
             ports: vec![("main".to_owned(), 80, target)],
+            app_protocol: None,
             endpoints: pods.iter().map(|pod| endpoint(pod)).collect(),
             spec: json!({}),
         }

@@ -90,6 +90,8 @@ pub struct ServiceSpec {
     pub cluster_ips: Vec<IpAddr>,
     /// Name, service port, port of the pods.
     pub ports: Vec<(String, u16, u16)>,
+    /// `appProtocol` of all ports.
+    pub app_protocol: Option<String>,
     /// The endpoints, for both families.
     pub endpoints: Vec<EndpointSpec>,
     /// Further fields of `spec`, merged into it.
@@ -110,6 +112,7 @@ impl ServiceSpec {
             .ports
             .iter()
             .map(|(name, port, _)| json!({"name": name, "port": port, "protocol": "TCP", "targetPort": name}))
+            .map(|port| self.with_protocol(port))
             .collect();
         let mut spec = json!({
             "type": "ClusterIP", "clusterIP": addresses.first(), "clusterIPs": addresses,
@@ -123,12 +126,20 @@ impl ServiceSpec {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
     }
 
+    fn with_protocol(&self, mut port: Value) -> Value {
+        if let Some(protocol) = &self.app_protocol {
+            port["appProtocol"] = json!(protocol);
+        }
+        port
+    }
+
     fn slice(&self, family: &str, fits: fn(&IpAddr) -> bool) -> Value {
         let endpoints: Vec<Value> = self.endpoints.iter().map(|endpoint| endpoint.object(fits)).collect();
         let ports: Vec<Value> = self
             .ports
             .iter()
             .map(|(name, _, target)| json!({"name": name, "port": target, "protocol": "TCP"}))
+            .map(|port| self.with_protocol(port))
             .collect();
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

@@ -2,6 +2,7 @@
 //! arguments and turns an error into a message and an exit status. Depends on nothing that the set-up brings,
 //! so that it builds first.
 
+mod crds;
 mod deny;
 mod ebpf;
 mod guard;
@@ -43,6 +44,8 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Write deploy/crds from the Rust types
+    Crds,
     /// Build the eBPF programs and show their sizes
     Ebpf,
     /// Check the rules of the source tree that no compiler knows
@@ -88,6 +91,7 @@ fn act(action: Action) -> Result<(), String> {
             }
         }
         Action::Bench { arguments } => programs::run("bench", needs_root, &arguments),
+        Action::Crds => crds::run(),
         Action::Ebpf => ebpf::run(),
         Action::Guard => guard::run(),
         Action::Fmt { check: false } => lint::format(),

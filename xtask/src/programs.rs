@@ -8,6 +8,12 @@ use crate::{run, setup, workspace};
 /// Builds and runs one of the programs `demo` and `bench` of the crate `posthaste-tests`.
 pub(crate) fn run(name: &str, why: &str, arguments: &[String]) -> Result<(), String> {
     setup::ensure().map_err(|error| error.to_string())?;
+    if name == "bench" {
+        // One subject of many: it fails by itself when it is asked for and is not there.
+        if let Err(error) = setup::python::bring(setup::python::Packages::Bench) {
+            println!("bench: the subject envoy-http will not work. {error}");
+        }
+    }
     println!("{name}: building the agent (release; the first time takes minutes)");
     // One command for both: two would ask for dependencies with different features, and compile those twice.
     let mut build = Command::new("cargo");

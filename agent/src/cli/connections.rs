@@ -95,13 +95,14 @@ fn text(view: &ConnectionsView, closed: bool, fit: Fit) -> String {
     text
 }
 
-fn columns(closed: bool) -> [Column; 15] {
+fn columns(closed: bool) -> [Column; 18] {
     let column = |title, rank, least| Column { title, rank, least };
     [
         column("DIR", 1, 3),
         column("SOURCE", 0, 12),
         column("DESTINATION", 0, 12),
         column("SERVICE", 4, 12),
+        column("PROTOCOL", 5, 4),
         column("ENDPOINT", 6, 15),
         column("SECURITY", 2, 4),
         column("RECEIVED", 3, 7),
@@ -110,6 +111,8 @@ fn columns(closed: bool) -> [Column; 15] {
         column(if closed { "REASON" } else { "STATE" }, 0, 6),
         column("RTT", 7, 5),
         column("RETRANS", 8, 7),
+        column("KNOWN-BY", WIDE, 7),
+        column("SERVER-NAME", WIDE, 11),
         column("ID", WIDE, 16),
         column("SOURCE-ID", WIDE, 20),
         column("DESTINATION-ID", WIDE, 20),
@@ -127,6 +130,7 @@ fn row(one: &ConnectionView) -> Vec<String> {
         party(&one.source),
         party(&one.destination),
         one.service.as_deref().map_or_else(dash, short_service),
+        one.protocol.map_or_else(dash, |protocol| protocol.as_str().to_owned()),
         one.endpoint.clone().unwrap_or_else(dash),
         match one.security {
             Security::MutualTls => "mtls".to_owned(),
@@ -138,6 +142,8 @@ fn row(one: &ConnectionView) -> Vec<String> {
         one.reason.map_or_else(|| one.state.clone(), |reason| reason.to_string()),
         both(sockets, |info| micros(u64::from(info.srtt_us))),
         both(sockets, |info| info.retransmits.to_string()),
+        one.protocol_why.map_or_else(dash, |why| why.as_str().to_owned()),
+        one.server_name.clone().unwrap_or_else(dash),
         one.id.clone(),
         one.source.principal.clone().unwrap_or_else(dash),
         one.destination.principal.clone().unwrap_or_else(dash),
@@ -184,6 +190,9 @@ mod tests {
             source: party("cart-5d9f", "10.0.0.5:40000"),
             destination: party("catalog-7c4b", "10.96.0.7:80"),
             service: Some("catalog.shop.svc.cluster.local".to_owned()),
+            protocol: Some(crate::snapshot::Protocol::Http),
+            protocol_why: Some(crate::snapshot::protocol::Why::FirstBytes),
+            server_name: None,
             endpoint: Some("10.0.1.9:8080".to_owned()),
             security: Security::MutualTls,
             sent_bytes: 1_500_000,
@@ -216,9 +225,8 @@ mod tests {
             "DIR  SOURCE          DESTINATION        SECURITY  RECEIVED  SENT     AGE   STATE\n\
              out  shop/cart-5d9f  shop/catalog-7c4b  mtls      321 B     1.4 MiB  1m1s  open\n"
         );
-        let heads =
-            "DIR  SOURCE          DESTINATION        SERVICE       ENDPOINT       SECURITY  RECEIVED  SENT  ";
-        let row = "out  shop/cart-5d9f  shop/catalog-7c4b  catalog.shop  10.0.1.9:8080  mtls      321 B     1.4 MiB";
+        let heads = "DIR  SOURCE          DESTINATION        SERVICE       PROTOCOL  ENDPOINT       SECURITY  RECEIVED  SENT  ";
+        let row = "out  shop/cart-5d9f  shop/catalog-7c4b  catalog.shop  http      10.0.1.9:8080  mtls      321 B     1.4 MiB";
         assert_eq!(
             at(200),
             format!("{heads}   AGE   STATE  RTT      RETRANS\n{row}  1m1s  open   420us/-  3/-\n")

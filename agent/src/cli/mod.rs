@@ -102,6 +102,8 @@ pub enum Inspect {
     Certs,
     /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
     Check,
+    /// The CustomResourceDefinitions of the mesh, for `kubectl apply --server-side -f -`
+    Crds,
     /// Completions for a shell
     Completions {
         /// Which shell
@@ -161,6 +163,10 @@ pub fn execute(
         Inspect::Top(arguments) => top::show(options, arguments, out)?,
         Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,
+        Inspect::Crds => {
+            let text = crate::control::policy::crd::yaml().map_err(io::Error::other)?;
+            out.write_all(text.as_bytes())?;
+        }
         Inspect::Check => return check::show(options, &requirements(), out),
         Inspect::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "posthaste", out);

@@ -12,8 +12,11 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::translate;
-use crate::snapshot::{Problem, input};
+use super::{gateway, policy, translate};
+use crate::snapshot::{
+    Problem,
+    input::{self, routes::RouteKind},
+};
 
 /// The kinds that the mesh reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +29,16 @@ pub enum Kind {
     Service,
     /// `discovery.k8s.io/v1`.
     EndpointSlice,
+    /// `posthaste.dev/v1alpha1`.
+    TrafficPolicy,
+    /// `gateway.networking.x-k8s.io/v1alpha1`.
+    BackendTrafficPolicy,
+    /// `gateway.networking.k8s.io/v1`.
+    HttpRoute,
+    /// `gateway.networking.k8s.io/v1`.
+    GrpcRoute,
+    /// `gateway.networking.k8s.io/v1beta1`.
+    ReferenceGrant,
 }
 
 /// What tells one object from another.
@@ -50,6 +63,12 @@ pub enum Object {
     Service(Arc<input::Service>),
     /// An EndpointSlice.
     EndpointSlice(Arc<input::EndpointSlice>),
+    /// A TrafficPolicy or an XBackendTrafficPolicy.
+    TrafficPolicy(Arc<input::policy::TrafficPolicy>),
+    /// An HTTPRoute or a GRPCRoute.
+    Route(Arc<input::routes::Route>),
+    /// A ReferenceGrant.
+    ReferenceGrant(Arc<input::routes::ReferenceGrant>),
 }
 
 /// What one document (or one item of a list) turned out to be.
@@ -81,20 +100,32 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::TrafficPolicy => input::policy::KIND,
+            Self::BackendTrafficPolicy => policy::BACKEND_TRAFFIC_POLICY,
+            Self::HttpRoute => RouteKind::Http.as_str(),
+            Self::GrpcRoute => RouteKind::Grpc.as_str(),
+            Self::ReferenceGrant => "ReferenceGrant",
         }
     }
 
-    fn api_version(self) -> &'static str {
+    /// Versions that are read, the best first.
+    fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            _ => "v1",
+            Self::Namespace | Self::Pod | Self::Service => &["v1"],
+            Self::EndpointSlice => &["discovery.k8s.io/v1"],
+            Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+            Self::GrpcRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"],
+            Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
+            Self::TrafficPolicy => &[policy::API_VERSION],
+            Self::BackendTrafficPolicy => &[policy::EXPERIMENTS],
         }
     }
 
     fn parse(kind: &str) -> Option<Self> {
-        [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice]
-            .into_iter()
-            .find(|known| known.as_str() == kind)
+        let core = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice];
+        let gateway = [Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
+        let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy];
+        core.into_iter().chain(gateway).chain(policies).find(|known| known.as_str() == kind)
     }
 }
 
@@ -107,6 +138,9 @@ impl Object {
             Self::Pod(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
+            Self::TrafficPolicy(object) => &object.metadata,
+            Self::Route(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
         }
     }
 }
@@ -168,19 +202,21 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
         return bad(origin, None, "apiVersion", "is missing; say `v1`, or the group and version", object);
     };
     match Kind::parse(kind) {
-        Some(kind) if version == kind.api_version() => translated(origin, kind, value),
+        Some(kind) if kind.versions().contains(&version) => translated(origin, kind, value),
         Some(kind) if is_kubernetes(version) => {
-            let reason =
-                format!("`{version}` has no {kind:?} that the mesh reads; use `{}`", kind.api_version());
+            let known = kind.versions().first().unwrap_or(&"v1");
+            let reason = format!("`{version}` has no {} that the mesh reads; use `{known}`", kind.as_str());
             bad(origin, key(kind, value), "apiVersion", reason, shown(kind, value))
         }
         _ => Item::Ignored,
     }
 }
 
-/// A group of Kubernetes itself: other groups may well have kinds of the same name (Knative's Service).
+/// A group of Kubernetes itself, or ours: other groups may well have kinds of the same name (Knative's Service).
 fn is_kubernetes(version: &str) -> bool {
-    version.split_once('/').is_none_or(|(group, _)| !group.contains('.') || group.ends_with(".k8s.io"))
+    version.split_once('/').is_none_or(|(group, _)| {
+        !group.contains('.') || group.ends_with("k8s.io") || group == "posthaste.dev"
+    })
 }
 
 fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
@@ -197,6 +233,17 @@ fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
         Kind::EndpointSlice => typed::<discovery::EndpointSlice>(origin, kind, value)
             .and_then(|object| translate::endpoint_slice(object, origin))
             .map(|object| Object::EndpointSlice(object.into())),
+        Kind::TrafficPolicy => typed(origin, kind, value)
+            .and_then(|object| policy::traffic_policy(object, origin))
+            .map(|object| Object::TrafficPolicy(object.into())),
+        Kind::BackendTrafficPolicy => typed(origin, kind, value)
+            .and_then(|object| policy::backend_traffic_policy(object, origin))
+            .map(|object| Object::TrafficPolicy(object.into())),
+        Kind::HttpRoute => route(origin, kind, value, RouteKind::Http),
+        Kind::GrpcRoute => route(origin, kind, value, RouteKind::Grpc),
+        Kind::ReferenceGrant => typed(origin, kind, value)
+            .and_then(|object| gateway::reference_grant(object, origin))
+            .map(|object| Object::ReferenceGrant(object.into())),
     };
     match object {
         Ok(object) => {
@@ -206,6 +253,11 @@ fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
         }
         Err(problem) => Item::Bad(key(kind, value), problem),
     }
+}
+
+fn route(origin: &Arc<str>, kind: Kind, value: &Value, of: RouteKind) -> Result<Object, Problem> {
+    let route = typed(origin, kind, value).and_then(|object| gateway::route(object, of, origin))?;
+    Ok(Object::Route(route.into()))
 }
 
 /// Kubernetes' own type, or the path of the field that does not fit it.

@@ -3,4 +3,6 @@
 
 pub mod document;
 pub mod files;
+pub mod gateway;
+pub mod policy;
 pub mod translate;

@@ -126,7 +126,8 @@ fn endpoint(endpoint: discovery::Endpoint) -> input::EndpointOfSlice {
     }
 }
 
-fn metadata(
+/// What all objects have.
+pub(super) fn metadata(
     meta: ObjectMeta,
     origin: &Arc<str>,
     kind: &str,

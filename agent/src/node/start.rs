@@ -173,6 +173,7 @@ impl Agent {
             sockets: sockets.clone(),
             tunnels: crate::tunnel::Settings::default(),
             connect: ConnectLimits::default(),
+            inherited: Arc::default(),
         };
         let workers: io::Result<Vec<WorkerHandle>> =
             (0..arguments.worker_count()).map(|index| WorkerHandle::start(index, shared.clone())).collect();

@@ -87,6 +87,7 @@ fn connections(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
     let table = &sources.connections;
     one_gauge(encoder, "posthaste_connections_active", "Live connections", table.active())?;
     one_count(encoder, "posthaste_dial_attempts", "Dials to endpoints", table.attempts())?;
+    decisions(encoder, sources)?;
     let tunnels = (sources.tunnels)();
     let (up, streams) = (usize::try_from(tunnels.connections), usize::try_from(tunnels.streams));
     one_gauge(encoder, "posthaste_tunnels_active", "Tunnels that are up", up.unwrap_or(0))?;
@@ -99,6 +100,16 @@ fn connections(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
     let log = &sources.access_log;
     one_count(encoder, "posthaste_access_log_lines", "Lines written", log.written())?;
     one_count(encoder, "posthaste_access_log_dropped_lines", "Lines dropped", log.dropped())
+}
+
+fn decisions(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
+    let help = "Connections to service ports, by what they speak and how that is known";
+    let name = "posthaste_protocol_decisions";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (protocol, why, value) in sources.connections.decisions() {
+        count(&mut family, &[("protocol", protocol.as_str()), ("why", why.as_str())], value)?;
+    }
+    Ok(())
 }
 
 fn capture(encoder: Encoder<'_, '_>, view: &CaptureView) -> fmt::Result {

@@ -8,7 +8,7 @@ use super::{
     row::Row,
     socket::{Network, Sockets},
 };
-use crate::snapshot::{SpiffeId, Workload};
+use crate::snapshot::{Protocol, SpiffeId, Workload, protocol::Why};
 use std::{
     marker::PhantomData,
     net::SocketAddr,
@@ -93,6 +93,15 @@ impl Connection {
     /// What protects it between the nodes.
     pub fn security(&self, security: Security) {
         self.row.progress().security = security;
+    }
+
+    /// What it speaks, how that is known, and the server name of the application's own TLS. Counts the decision.
+    pub fn protocol(&self, protocol: Protocol, why: Why, server_name: Option<String>) {
+        let mut progress = self.row.progress();
+        (progress.protocol, progress.why) = (protocol, why);
+        progress.server_name = server_name.map(|name| Box::new(name.into_boxed_str()));
+        drop(progress);
+        self.table.count_decision(protocol, why);
     }
 
     /// One more dial.

@@ -9,7 +9,7 @@ use super::{
     row::{Ending, Row},
     series::{SeriesCache, SeriesTable},
 };
-use crate::snapshot::Workload;
+use crate::snapshot::{Protocol, Workload, protocol::Why};
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -59,6 +59,7 @@ struct Table {
     series: Arc<SeriesTable>,
     log: AccessLog,
     attempts: AtomicU64,
+    decisions: [[AtomicU64; Why::ALL.len()]; Protocol::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +80,7 @@ impl Connections {
             series,
             log,
             attempts: AtomicU64::new(0),
+            decisions: Default::default(),
         }))
     }
 
@@ -153,6 +155,23 @@ impl Connections {
 
     pub(crate) fn count_attempt(&self) {
         self.0.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_decision(&self, protocol: Protocol, why: Why) {
+        let counter = self.0.decisions.get(protocol as usize).and_then(|row| row.get(why as usize));
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often each protocol was decided for, by the reason; only what happened.
+    #[must_use]
+    pub fn decisions(&self) -> Vec<(Protocol, Why, u64)> {
+        let rows = Protocol::ALL.into_iter().zip(&self.0.decisions);
+        let all =
+            rows.flat_map(|(protocol, row)| Why::ALL.into_iter().zip(row).map(move |one| (protocol, one)));
+        let counts = all.map(|(protocol, (why, count))| (protocol, why, count.load(Ordering::Relaxed)));
+        counts.filter(|(_, _, count)| *count > 0).collect()
     }
 
     pub(crate) fn connected(&self, worker: usize, row: &Arc<Row>, now_ns: u64) {

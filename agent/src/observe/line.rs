@@ -1,7 +1,7 @@
 //! One connection as one JSON line, and as the view of the admin socket. Pure.
 //!
 //! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, `close`), `id`, `direction`, `source` and `destination`
-//! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `endpoint`, `security`, `attempts`,
+//! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `protocol`, `protocol_why`, `server_name`, `endpoint`, `security`, `attempts`,
 //! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`,
 //! `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
 
@@ -35,6 +35,15 @@ pub(crate) fn write_line(out: &mut Vec<u8>, event: LineEvent, row: &Row, wall_of
     write_parties(out, row, &progress);
     if let Some(service) = &progress.service {
         text_field(out, "service", &service.hostname);
+    }
+    if let Some((protocol, why)) = progress.spoken() {
+        put(
+            out,
+            format_args!(",\"protocol\":\"{}\",\"protocol_why\":\"{}\"", protocol.as_str(), why.as_str()),
+        );
+    }
+    if let Some(name) = &progress.server_name {
+        text_field(out, "server_name", name);
     }
     if let Some(endpoint) = progress.endpoint {
         put(out, format_args!(",\"endpoint\":\"{endpoint}\""));
@@ -165,6 +174,9 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
         source: source.view(),
         destination: destination.view(),
         service: progress.service.as_ref().map(|service| service.hostname.to_string()),
+        protocol: progress.spoken().map(|(protocol, _)| protocol),
+        protocol_why: progress.spoken().map(|(_, why)| why),
+        server_name: progress.server_name.as_deref().map(ToString::to_string),
         endpoint: progress.endpoint.map(|address| address.to_string()),
         security: progress.security,
         sent_bytes,

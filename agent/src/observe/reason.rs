@@ -137,6 +137,8 @@ pub enum CloseReason {
     PolicyDenied,
     /// Plaintext at a pod that wants mutual TLS.
     PlaintextRefused,
+    /// The pod has as many connections inside the agent as its bulkhead allows.
+    Overflow,
     /// No endpoint accepted within the allowed attempts and time.
     ConnectFailed,
     /// The application at the local pod did not accept.
@@ -181,6 +183,7 @@ impl CloseReason {
             Self::NoEndpoints => "no_endpoints",
             Self::PolicyDenied => "policy_denied",
             Self::PlaintextRefused => "plaintext_refused",
+            Self::Overflow => "overflow",
             Self::ConnectFailed => "connect_failed",
             Self::ApplicationRefused => "application_refused",
             Self::TlsFailure => "tls_failure",
@@ -217,6 +220,7 @@ impl CloseReason {
             | Self::UnknownPort
             | Self::ConnectFailed
             | Self::ApplicationRefused
+            | Self::Overflow
             | Self::NoSnapshot
             | Self::UnknownPod
             | Self::Refused(_)
@@ -256,6 +260,7 @@ impl CloseReason {
             | Self::UnknownPort
             | Self::NoEndpoints
             | Self::PolicyDenied
+            | Self::Overflow
             | Self::PlaintextRefused
             | Self::BadRequest(_)
             | Self::PodLeft

@@ -6,7 +6,7 @@ use super::{
     series::Series,
     socket::{SocketPair, Sockets},
 };
-use crate::snapshot::{ServicePort, SpiffeId, Workload};
+use crate::snapshot::{Protocol, ServicePort, SpiffeId, Workload, protocol::Why};
 use std::{
     net::SocketAddr,
     sync::{
@@ -78,6 +78,11 @@ pub(crate) struct Progress {
     last_words: Option<Box<SocketPair>>,
     pub(crate) security: Security,
     pub(crate) attempts: u16,
+    /// What it speaks; nobody asked where it is no port of a service.
+    pub(crate) protocol: Protocol,
+    pub(crate) why: Why,
+    /// Of the application's own TLS. Boxed twice, because it is rare and a row is not.
+    pub(crate) server_name: Option<Box<Box<str>>>,
 }
 
 /// How it ended.
@@ -138,6 +143,11 @@ impl Row {
 }
 
 impl Progress {
+    /// What it speaks and how that is known, once something is.
+    pub(crate) fn spoken(&self) -> Option<(Protocol, Why)> {
+        (self.protocol != Protocol::Detect).then_some((self.protocol, self.why))
+    }
+
     /// What the sockets say, or said when they were released.
     pub(crate) fn socket_pair(&self) -> SocketPair {
         let live = self.sockets.read();

@@ -1,6 +1,7 @@
 //! The shapes of the admin answers, shared by the agent and the commands that show them. Field names are stable. Pure.
 
 use super::{CloseReason, Direction, EndedBy, Security, TcpInfo};
+use crate::snapshot::{Protocol, protocol::Why};
 use serde::{Deserialize, Serialize};
 
 /// Version of these shapes; a command says so where the agent speaks another one.
@@ -203,6 +204,15 @@ pub struct ConnectionView {
     pub destination: PartyView,
     /// Host name of the service.
     pub service: Option<String>,
+    /// What it speaks, once that is decided.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
+    /// How that is known.
+    #[serde(default)]
+    pub protocol_why: Option<Why>,
+    /// Server name of the application's own TLS.
+    #[serde(default)]
+    pub server_name: Option<String>,
     /// Where it was taken.
     pub endpoint: Option<String>,
     /// What protects it.

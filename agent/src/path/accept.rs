@@ -20,7 +20,7 @@ use crate::{
         Incoming, reference,
         stream::{ReadAhead, ServerStream},
     },
-    worker::{Entry, PodHere, Worker},
+    worker::{PodHere, Worker},
 };
 
 /// A connection of the application, brought here by the connect hooks.
@@ -36,10 +36,7 @@ pub fn entering(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client:
     let destination = canonical(destination);
     if destination.port() == TUNNEL_PORT {
         let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
-        pod.spawn(|entry| async move {
-            let _entry = entry;
-            tunnel(worker, task_pod, near, client, destination.ip()).await;
-        });
+        pod.spawn(tunnel(worker, task_pod, near, client, destination.ip()));
     } else {
         start(worker, pod, Arrival::<reference::ReferenceIncoming>::Plaintext { near, client, destination });
     }
@@ -60,16 +57,11 @@ pub fn destination<I: Incoming>(worker: &Worker, arrival: &Arrival<I>) -> Result
 }
 
 fn start<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
-    pod.spawn(|entry| work(Rc::clone(worker), Rc::clone(pod), arrival, entry));
+    pod.spawn(work(Rc::clone(worker), Rc::clone(pod), arrival));
 }
 
 /// The task of one connection; its size is what each of them costs.
-pub(super) async fn work<I: Incoming>(
-    worker: Rc<Worker>,
-    pod: Rc<PodHere>,
-    arrival: Arrival<I>,
-    _entry: Entry,
-) {
+pub(super) async fn work<I: Incoming>(worker: Rc<Worker>, pod: Rc<PodHere>, arrival: Arrival<I>) {
     carry(&worker, &pod, arrival).await;
 }
 

@@ -6,9 +6,11 @@ use tokio::net::TcpStream;
 
 use super::relay::reset_on_drop;
 use crate::{
-    observe::{CloseReason, Direction},
-    snapshot::SpiffeId,
+    observe::{CloseReason, Direction, monotonic_ns},
+    resilience::bulkhead::{self, Bulkhead, Permit},
+    snapshot::{LocalPod, SpiffeId},
     tunnel::{Authority, Incoming},
+    worker::PodHere,
 };
 
 /// A connection at the door.
@@ -66,6 +68,26 @@ impl<I: Incoming> Arrival<I> {
         match self {
             Self::Captured { near, .. } | Self::Plaintext { near, .. } => reset_on_drop(&near),
             Self::Tunnelled { request, .. } => request.refuse(status(reason)),
+        }
+    }
+
+    /// Counts a captured connection on the pod that makes it, until the answer is dropped.
+    ///
+    /// # Errors
+    /// The pod has as many as its bulkhead allows.
+    pub fn hold(&self, here: &LocalPod) -> Result<Option<Permit>, Bulkhead> {
+        match self {
+            Self::Captured { .. } => bulkhead::try_connection(&here.load, &here.bulkhead).map(Some),
+            Self::Plaintext { .. } | Self::Tunnelled { .. } => Ok(None),
+        }
+    }
+
+    /// Remembers that the stream is for a retry, so that what the application does for it is not multiplied.
+    pub fn note_retry(&self, pod: &PodHere) {
+        if let Self::Tunnelled { request, .. } = self
+            && let Some(mark) = &request.head().attempt
+        {
+            pod.note_retry(mark, monotonic_ns());
         }
     }
 

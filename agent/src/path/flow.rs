@@ -22,9 +22,9 @@ use super::relay::End;
 use crate::tunnel::{ReceiveHalf, SendHalf};
 
 /// Reads up to this size go through the thread's buffer and leave as exact copies.
-const SMALL: usize = 16 * 1024;
+pub(super) const SMALL: usize = 16 * 1024;
 /// The largest single read.
-const LARGE: usize = 256 * 1024;
+pub(super) const LARGE: usize = 256 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SMALL].into_boxed_slice());
@@ -117,41 +117,45 @@ impl<'socket> Reads<'socket> {
     /// is pending again.
     fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Bytes>> {
         self.breaking = None;
-        let limit = room.min(self.chunk);
         loop {
-            let read = if limit <= SMALL { self.read_small(limit) } else { self.read_large(limit) };
-            match read {
-                Ok(data) => {
-                    if data.len() < limit {
-                        drained(self.socket, Interest::READABLE);
-                    }
-                    self.chunk = next_chunk(self.chunk, limit, data.len());
-                    return Poll::Ready(Ok(data));
-                }
+            match read_now(self.socket, &mut self.chunk, room) {
+                Ok(data) => return Poll::Ready(Ok(data)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_ready(cx))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
+}
 
-    fn read_small(&self, limit: usize) -> io::Result<Bytes> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let room = scratch.get_mut(..limit).unwrap_or_default();
-            let read = self.socket.try_read(room)?;
-            Ok(Bytes::copy_from_slice(room.get(..read).unwrap_or_default()))
-        })
+/// One read of at most `room` bytes into a piece of its own, its size grown or shrunk by what came; `chunk` starts with
+/// [`SMALL`]. Nothing at the end of file.
+pub(super) fn read_now(socket: &TcpStream, chunk: &mut usize, room: usize) -> io::Result<Bytes> {
+    let limit = room.min(*chunk);
+    let data = if limit <= SMALL { read_small(socket, limit) } else { read_large(socket, limit) }?;
+    if data.len() < limit {
+        drained(socket, Interest::READABLE);
     }
+    *chunk = next_chunk(*chunk, limit, data.len());
+    Ok(data)
+}
 
-    fn read_large(&self, limit: usize) -> io::Result<Bytes> {
-        let mut data = BytesMut::with_capacity(limit);
-        let read = self.socket.try_read_buf(&mut data)?;
-        // A buffer that is mostly empty would be held whole until the other side took it.
-        if read < limit / 4 { Ok(Bytes::copy_from_slice(&data)) } else { Ok(data.freeze()) }
-    }
+fn read_small(socket: &TcpStream, limit: usize) -> io::Result<Bytes> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let room = scratch.get_mut(..limit).unwrap_or_default();
+        let read = socket.try_read(room)?;
+        Ok(Bytes::copy_from_slice(room.get(..read).unwrap_or_default()))
+    })
+}
+
+fn read_large(socket: &TcpStream, limit: usize) -> io::Result<Bytes> {
+    let mut data = BytesMut::with_capacity(limit);
+    let read = socket.try_read_buf(&mut data)?;
+    // A buffer that is mostly empty would be held whole until the other side took it.
+    if read < limit / 4 { Ok(Bytes::copy_from_slice(&data)) } else { Ok(data.freeze()) }
 }
 
 /// A short read or write has said all the kernel has to say: the next one would block, so wait for it at once instead of asking.
-fn drained(socket: &TcpStream, interest: Interest) {
+pub(super) fn drained(socket: &TcpStream, interest: Interest) {
     let _ = socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }
 

@@ -1,11 +1,13 @@
-//! The data path: `accept -> identify -> route -> balance -> connect -> relay -> record`, one file per stage.
+//! The data path: `accept -> identify -> route -> (detect) -> balance -> connect -> relay -> record`, one file per stage.
 //!
-//! [`carry`] is the whole of it. Identify and route are pure functions of one snapshot; accept, connect and relay do
-//! I/O; record is the one place that counts and logs.
+//! [`carry`] is the whole of it. Identify and route are pure functions of one snapshot; accept, detect, connect and relay do
+//! I/O; record is the one place that counts and logs. A connection that speaks HTTP goes on in [`http`], which balances,
+//! connects and relays for each request.
 
 pub mod accept;
 pub mod arrival;
 pub mod connect;
+pub mod detect;
 mod flow;
 pub mod http;
 pub mod identify;
@@ -13,39 +15,52 @@ pub mod record;
 pub mod relay;
 pub mod route;
 
-use arrival::Arrival;
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use std::{rc::Rc, sync::Arc};
+use arrival::Arrival;
+use connect::Reached;
+use detect::{Guess, Spoken};
+use route::Target;
 
 use crate::{
-    observe::CloseReason,
+    observe::{CloseReason, Connection},
+    snapshot::{LocalPod, Snapshot},
     tunnel::Incoming,
     worker::{PodHere, Worker},
 };
 
+/// How a connection goes on once it is known where to.
+enum Onward {
+    /// Byte by byte.
+    Relay(Reached),
+    /// Request by request.
+    Http(Guess, SocketAddr),
+}
+
 /// Carries one connection, from its arrival to its record.
-pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &PodHere, arrival: Arrival<I>) {
+pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
     let snapshot = worker.snapshot();
     let Some(here) = identify::local_pod(&snapshot, pod) else {
         return arrival.refuse(CloseReason::UnknownPod);
     };
     let here = Arc::clone(here);
     let record = record::open(worker, &here, &arrival, &snapshot);
+    let Ok(_held) = arrival.hold(&here) else {
+        arrival.refuse(CloseReason::Overflow);
+        return record.close(CloseReason::Overflow);
+    };
     // Boxed, and the snapshot let go: a connection that only waits keeps neither the state of its dial nor a world of the past.
-    let reaching = Box::pin(async {
-        let destination = accept::destination(worker, &arrival)?;
-        record.destination(destination);
-        let target = route::choose(&snapshot, &here, &arrival, destination)?;
-        record::note(&record, &target);
-        connect::reach(worker, pod, &here, &target, &arrival, &record).await
-    });
-    let reached = reaching.await;
+    let going = Box::pin(onward(worker, pod, &here, &snapshot, &arrival, &record)).await;
     drop(snapshot);
-    match reached {
-        Ok(far) => {
+    match going {
+        Ok(Onward::Relay(far)) => {
             record.connected();
             let reason = relay::relay(arrival, far, &pod.baggage(&here), &record).await;
             record.close(reason);
+        }
+        Ok(Onward::Http(version, destination)) => {
+            record.connected();
+            Box::pin(requests(worker, pod, arrival, version, destination, record)).await;
         }
         Err(reason) => {
             arrival.refuse(reason);
@@ -54,13 +69,71 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &PodHere, arrival: Arr
     }
 }
 
+/// Routes, looks what the connection speaks where it is not known, and reaches the other side where it is not HTTP.
+async fn onward<I: Incoming>(
+    worker: &Rc<Worker>,
+    pod: &Rc<PodHere>,
+    here: &Arc<LocalPod>,
+    snapshot: &Snapshot,
+    arrival: &Arrival<I>,
+    record: &Connection,
+) -> Result<Onward, CloseReason> {
+    let destination = accept::destination(worker, arrival)?;
+    record.destination(destination);
+    let target = route::choose(snapshot, here, arrival, destination)?;
+    record::note(record, &target);
+    arrival.note_retry(pod);
+    let reaching = connect::reach(worker, pod, here, &target, arrival, record);
+    let (Arrival::Captured { near, .. }, Target::Service(port)) = (arrival, &target) else {
+        return reaching.await.map(Onward::Relay);
+    };
+    let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
+    match spoken {
+        // Not read request by request yet: balanced and protected as a connection.
+        Spoken::Http { version: Guess::Http2, far } => {
+            record.protocol(protocol, why, None);
+            let far = match far {
+                Some(far) => far,
+                None => connect::reach(worker, pod, here, &target, arrival, record).await?,
+            };
+            Ok(Onward::Relay(far))
+        }
+        Spoken::Http { version, .. } => {
+            record.protocol(protocol, why, None);
+            Ok(Onward::Http(version, destination))
+        }
+        Spoken::Opaque { far, sni } => {
+            record.protocol(protocol, why, sni);
+            // What is carried byte by byte was reached.
+            far.map(Onward::Relay).ok_or(CloseReason::ConnectFailed)
+        }
+    }
+}
+
+/// Serves the requests of a captured connection.
+async fn requests<I: Incoming>(
+    worker: &Rc<Worker>,
+    pod: &Rc<PodHere>,
+    arrival: Arrival<I>,
+    version: Guess,
+    destination: SocketAddr,
+    record: Connection,
+) {
+    // Only captured connections are asked what they speak.
+    let Arrival::Captured { near, client } = arrival else { return };
+    let connection = Rc::new(record);
+    let session = http::Session::new(worker, pod, Rc::clone(&connection), client, destination);
+    let reason = http::serve(near, version, session).await;
+    connection.close(reason);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tunnel::reference::ReferenceIncoming;
 
     /// The size of the future that `make` makes.
-    fn size<A, B, C, D, R>(_make: impl Fn(A, B, C, D) -> R) -> usize {
+    fn size<A, B, C, R>(_make: impl Fn(A, B, C) -> R) -> usize {
         size_of::<R>()
     }
 
@@ -69,6 +142,6 @@ mod tests {
     fn a_connection_that_waits_is_small() {
         let bytes = size(accept::work::<ReferenceIncoming>);
         println!("the future of a connection has {bytes} bytes");
-        assert!(bytes <= 1344, "{bytes} bytes");
+        assert!(bytes <= 1408, "{bytes} bytes");
     }
 }

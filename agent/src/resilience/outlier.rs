@@ -254,6 +254,8 @@ fn eject_again(port: &ServicePort, endpoint: &EndpointLoad, now_ns: u64) -> Opti
     }
     let (most, known) = (most_ejected(port), &port.state.ejected);
     if known.load(Relaxed) > most {
+        // Probes are rare enough for an exact count.
+        *counted_at = 0;
         ejection::recount(port, &mut counted_at, now_ns);
     }
     if known.load(Relaxed) > most {

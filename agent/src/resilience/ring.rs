@@ -54,7 +54,7 @@ fn build(endpoints: &[Endpoint]) -> Ring {
     Ring {
         addresses: endpoints.iter().map(|endpoint| endpoint.address).collect(),
         built_for: (endpoints.as_ptr() as usize, endpoints.len()),
-        points,
+        points: points.into(),
     }
 }
 
@@ -71,7 +71,7 @@ impl Ring {
     pub fn shares(&self) -> Vec<f64> {
         let mut shares = vec![0.0; self.addresses.len()];
         let mut last = self.points.last().map_or(0, |(point, _)| *point);
-        for (point, index) in &self.points {
+        for (point, index) in self.points.iter() {
             if let Some(share) = shares.get_mut(*index as usize) {
                 *share += point.wrapping_sub(last) as f64 / u64::MAX as f64;
             }

@@ -6,6 +6,8 @@
 mod enrolment;
 mod labels;
 mod pods;
+mod policy;
+mod routes;
 mod services;
 mod slices;
 mod topology;
@@ -48,18 +50,27 @@ pub struct Context {
 pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
     let enrolment = enrolment::read(&inputs.namespaces, &mut problems);
-    let pods = pods::read(&inputs.pods, &enrolment, context, previous, &mut problems);
+    let policies = policy::read(inputs, &mut problems);
+    let pods = pods::read(&inputs.pods, &enrolment, &policies, context, previous, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);
     let learnt = services::Learnt::of(previous);
-    let services =
-        services::read(&inputs.services, &slices, &pods.workloads, context, &learnt, &mut problems);
+    let services = services::read(
+        &inputs.services,
+        &slices,
+        &pods.workloads,
+        &policies,
+        context,
+        &learnt,
+        &mut problems,
+    );
+    let routes = routes::read(inputs, &services, previous, &mut problems);
     problems.sort();
     problems.dedup();
     let snapshot = Snapshot {
         generation: context.generation,
         workloads: pods.workloads,
         service_ports: services.ports,
-        routes: std::collections::HashMap::new(),
+        routes,
         cluster_ips: services.cluster_ips,
         services: services.all,
         local_pods: pods.local,

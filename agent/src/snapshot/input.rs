@@ -1,6 +1,10 @@
 //! The objects a source yields, already parsed. Pure. Both sources (files, API server) produce the same: only shapes are
 //! settled here (text, numbers, flags); whether an address is an address is for [`super::build`] to say.
 
+pub mod duration;
+pub mod policy;
+pub mod routes;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Every object that the mesh reads, at one instant. The order is the source's (by file name, or by namespace and name).
@@ -14,6 +18,12 @@ pub struct Inputs {
     pub services: Vec<Arc<Service>>,
     /// `discovery.k8s.io/v1/EndpointSlice`.
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// `posthaste.dev/v1alpha1/TrafficPolicy` and `gateway.networking.x-k8s.io/v1alpha1/XBackendTrafficPolicy`.
+    pub traffic_policies: Vec<Arc<policy::TrafficPolicy>>,
+    /// HTTPRoutes and GRPCRoutes, `gateway.networking.k8s.io`.
+    pub routes: Vec<Arc<routes::Route>>,
+    /// `gateway.networking.k8s.io`.
+    pub reference_grants: Vec<Arc<routes::ReferenceGrant>>,
 }
 
 /// What all objects have.

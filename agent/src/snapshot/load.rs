@@ -79,6 +79,8 @@ pub struct Window {
     pub answers: AtomicU32,
     /// Sum of the binary logarithms of response times in nanoseconds, in 1/1024: robust where a few requests are heavy.
     pub logarithms: AtomicU64,
+    /// The shortest response time as `u64::MAX` less nanoseconds; 0 without answers.
+    pub quickest: AtomicU64,
     /// Windows over which `answers` were gathered because there were too few of them.
     pub age: AtomicU32,
 }

@@ -8,7 +8,7 @@ pub mod entry;
 pub mod predicate;
 pub mod table;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
@@ -46,6 +46,17 @@ pub struct RouteName {
     pub rule: usize,
     /// `name` of the rule, where given.
     pub rule_name: Option<Arc<str>>,
+}
+
+impl fmt::Display for RouteName {
+    /// `HTTPRoute/namespace/name rule 0`, or the name of the rule in its place.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{} rule ", self.kind, self.namespace, self.name)?;
+        match &self.rule_name {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.rule),
+        }
+    }
 }
 
 /// What happens to the requests that match.

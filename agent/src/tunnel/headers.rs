@@ -15,6 +15,8 @@ pub const FORWARDED: &str = "forwarded";
 pub const TRACEPARENT: &str = "traceparent";
 /// Joins the records of two of our agents; others ignore it.
 pub const CONNECTION: &str = "x-posthaste-connection";
+/// The stream carries a retry: `attempts before;key of the request`; only our own agents read it.
+pub const ATTEMPT: &str = "x-posthaste-attempt";
 
 /// The members of `baggage` that Istio's ambient mode exchanges; an empty text is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ use bytes::Bytes;
 pub use authority::Authority;
 pub use error::{OpenError, Reset, StreamError, TunnelEnd};
 pub use pool::{Begun, Key, Opened, Pool};
-pub use request::{ConnectRequest, ConnectionId, RequestHead};
+pub use request::{ConnectRequest, ConnectionId, RequestHead, RetryMark};
 pub use settings::Settings;
 
 /// The TCP port on which a pod's agent accepts tunnels.
@@ -78,6 +78,9 @@ pub trait SendHalf {
 pub trait ReceiveHalf {
     /// The next bytes; `None` is the end of file (also after RST_STREAM with NO_ERROR or CANCEL, as ztunnel reads it).
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>>;
+
+    /// Looks at what `poll_data` will give next and leaves it there; `None` where that is the end or an error.
+    fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 
     /// Gives `bytes` of window back to the peer, after they were written to the application.
     fn release(&mut self, bytes: usize);

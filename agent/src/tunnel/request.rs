@@ -31,6 +31,43 @@ impl FromStr for ConnectionId {
     }
 }
 
+/// The request in this stream was tried before: by how many attempts, and what names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryMark {
+    /// Attempts before this one, those of hops before included.
+    pub attempt: u32,
+    /// What the request carries through all hops: its trace id or request id.
+    pub key: Arc<str>,
+}
+
+/// The longest key of a mark, bytes.
+const LONGEST_KEY: usize = 128;
+
+impl fmt::Display for RetryMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};{}", self.attempt, self.key)
+    }
+}
+
+/// The text is no number, semicolon and key of up to 128 visible characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a retry mark is a number, a semicolon and a key")]
+pub struct NotRetryMark;
+
+impl FromStr for RetryMark {
+    type Err = NotRetryMark;
+
+    fn from_str(text: &str) -> Result<Self, NotRetryMark> {
+        let (number, key) = text.split_once(';').ok_or(NotRetryMark)?;
+        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if !digits || key.is_empty() || key.len() > LONGEST_KEY || !visible {
+            return Err(NotRetryMark);
+        }
+        Ok(Self { attempt: number.parse().map_err(|_| NotRetryMark)?, key: key.into() })
+    }
+}
+
 /// A CONNECT that we send.
 #[derive(Clone, Debug)]
 pub struct ConnectRequest {
@@ -44,6 +81,8 @@ pub struct ConnectRequest {
     pub traceparent: Option<String>,
     /// Joins our record with the peer's.
     pub connection: ConnectionId,
+    /// Says that this stream is for a retry.
+    pub attempt: Option<RetryMark>,
 }
 
 /// A CONNECT that we received. Texts are the peer's and limited in length by the header list limit.
@@ -59,6 +98,8 @@ pub struct RequestHead {
     pub traceparent: Option<String>,
     /// The caller's connection id; only our own agents send it.
     pub connection: Option<ConnectionId>,
+    /// The stream is for a retry; only our own agents say so, and an application cannot.
+    pub attempt: Option<RetryMark>,
 }
 
 #[cfg(test)]
@@ -71,6 +112,18 @@ mod tests {
         assert_eq!("000000000000002a".parse(), Ok(ConnectionId(0x2a)));
         for text in ["", "2a", "000000000000002A", "+00000000000002a", "000000000000002a0"] {
             assert_eq!(text.parse::<ConnectionId>(), Err(NotConnectionId), "{text}");
+        }
+    }
+
+    #[test]
+    fn marks_are_a_number_and_a_key() {
+        let mark = RetryMark { attempt: 2, key: "4bf92f35;x".into() };
+        assert_eq!(mark.to_string(), "2;4bf92f35;x");
+        assert_eq!(mark.to_string().parse(), Ok(mark));
+        let long = format!("1;{}", "k".repeat(LONGEST_KEY + 1));
+        for text in ["", "2", "2;", ";key", "-1;key", "+1;key", "4294967296;key", "1;a b", "1;\u{e9}", &long]
+        {
+            assert_eq!(text.parse::<RetryMark>(), Err(NotRetryMark), "{text}");
         }
     }
 }

@@ -2,7 +2,9 @@
 //! of sockets. Workers share nothing but the snapshot, the certificates and the tables that people read.
 
 pub mod gauge;
+pub mod inherited;
 pub mod pod;
+pub mod tasks;
 pub mod thread;
 
 use std::{
@@ -16,13 +18,15 @@ use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, sync::watch};
 
 pub use gauge::TunnelGauge;
-pub use pod::{Entry, PodHere};
+pub use inherited::InheritedAttempts;
+pub use pod::PodHere;
 pub use thread::{Command, WorkerHandle};
 
 use crate::{
     identity::IdentityStore,
     netns::{NamespaceThreads, SocketOptions, SocketStock},
     observe::{CloseReason, Connection, Connections, Opening, Requests},
+    path::http::upstream::Upstream,
     snapshot::Snapshot,
     tunnel::{Pool, Settings, reference},
 };
@@ -71,6 +75,8 @@ pub struct Shared {
     pub tunnels: Settings,
     /// Limits and times of dials.
     pub connect: ConnectLimits,
+    /// Retries of hops before, for all pods of the node.
+    pub inherited: Arc<InheritedAttempts>,
 }
 
 /// One worker's own things; lives on its thread.
@@ -80,6 +86,7 @@ pub struct Worker {
     pub(crate) stock: SocketStock,
     pub(crate) pool: Pool<reference::ReferenceTunnel>,
     pub(crate) gauge: Arc<TunnelGauge>,
+    pub(crate) upstream: Upstream,
     draining: watch::Sender<Option<Duration>>,
 }
 
@@ -87,7 +94,13 @@ impl Worker {
     fn new(index: usize, shared: Shared, gauge: Arc<TunnelGauge>) -> Self {
         let stock = SocketStock::new(shared.namespaces.clone(), shared.sockets.clone());
         let (draining, _) = watch::channel(None);
-        Self { index, shared, stock, pool: Pool::default(), gauge, draining }
+        Self { index, shared, stock, pool: Pool::default(), gauge, upstream: Upstream::default(), draining }
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// The world as it is now; load it once per connection.
@@ -117,6 +130,7 @@ impl Worker {
 
     fn drain(&self, within: Duration) {
         self.draining.send_replace(Some(within));
+        self.upstream.drain();
         self.pool.drain();
     }
 

@@ -2,13 +2,13 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use slab::Slab;
 use tokio::{sync::watch, task::AbortHandle};
 
+use super::{InheritedAttempts, tasks::Tasks};
 use crate::{
     netns::Namespace,
     snapshot::{LocalPod, Workload},
-    tunnel::headers::Baggage,
+    tunnel::{RetryMark, headers::Baggage},
 };
 
 /// An enrolled pod, on one worker.
@@ -18,23 +18,51 @@ pub struct PodHere {
     /// Where its sockets live.
     pub namespace: Arc<Namespace>,
     listeners: RefCell<Vec<AbortHandle>>,
-    tasks: RefCell<Slab<AbortHandle>>,
+    tasks: Rc<Tasks>,
+    /// Runs the tasks.
+    driver: AbortHandle,
     /// True once the pod is no longer captured.
     leaving: watch::Sender<bool>,
+    /// What hops before have tried, of all pods.
+    inherited: Arc<InheritedAttempts>,
     /// The header and the workload it was written from; a workload changes seldom.
     baggage: RefCell<Option<(Arc<Workload>, Arc<str>)>>,
 }
 
 impl PodHere {
-    pub(super) fn new(uid: Arc<str>, namespace: Arc<Namespace>) -> Rc<Self> {
+    pub(super) fn new(
+        uid: Arc<str>,
+        namespace: Arc<Namespace>,
+        inherited: Arc<InheritedAttempts>,
+    ) -> Rc<Self> {
+        let tasks = Rc::new(Tasks::default());
+        let driver = tokio::task::spawn_local(Rc::clone(&tasks).drive()).abort_handle();
         Rc::new(Self {
             uid,
             namespace,
             listeners: RefCell::default(),
-            tasks: RefCell::default(),
+            tasks,
+            driver,
             leaving: watch::Sender::new(false),
+            inherited,
             baggage: RefCell::default(),
         })
+    }
+
+    /// A stream for this pod carries a request that was tried before.
+    pub fn note_retry(&self, mark: &RetryMark, now_ns: u64) {
+        // One mark names the request by all that an application may pass on: its trace, its id.
+        for key in mark.key.split(';') {
+            let mark = RetryMark { attempt: mark.attempt, key: key.into() };
+            self.inherited.note(self.namespace.cookie(), &mark, now_ns);
+        }
+    }
+
+    /// How many attempts hops before have made for the request with this key (its trace id or request id), which this
+    /// pod's application now sends on; 0 for most.
+    #[must_use]
+    pub fn inherited_attempts(&self, key: &str, now_ns: u64) -> u32 {
+        self.inherited.of(self.namespace.cookie(), key, now_ns)
     }
 
     /// Runs an accept loop until [`PodHere::close`].
@@ -42,13 +70,9 @@ impl PodHere {
         self.listeners.borrow_mut().push(tokio::task::spawn_local(accepting).abort_handle());
     }
 
-    /// Runs a connection's task until it ends or the pod is gone.
-    /// The task holds the [`Entry`] that it is given to its end. (A future around it would be twice its size.)
-    pub fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, task: impl FnOnce(Entry) -> F) {
-        let key = self.tasks.borrow().vacant_key();
-        let entry = Entry { pod: Rc::clone(self), key };
-        let handle = tokio::task::spawn_local(task(entry));
-        self.tasks.borrow_mut().insert(handle.abort_handle());
+    /// Runs a connection's task until it ends or the pod is gone, in turn with those of other pods.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.add(task);
     }
 
     /// The `baggage` header of what this pod sends and answers.
@@ -68,7 +92,7 @@ impl PodHere {
     /// Connections and tunnels at work.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.tasks.borrow().len()
+        self.tasks.running()
     }
 
     /// Resolves when the pod is no longer captured: its tunnels take no more streams, and end after the last.
@@ -92,11 +116,13 @@ impl PodHere {
     /// Ends everything that runs: the pod is gone, and a socket of ours would keep its namespace alive.
     pub(super) fn abort(&self) {
         self.close();
-        let handles: Vec<AbortHandle> =
-            self.tasks.borrow().iter().map(|(_, handle)| handle.clone()).collect();
-        for handle in handles {
-            handle.abort();
-        }
+        self.tasks.abort();
+    }
+}
+
+impl Drop for PodHere {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 
@@ -113,16 +139,4 @@ fn write_baggage(workload: &Workload) -> String {
         ..Baggage::default()
     }
     .to_string()
-}
-
-/// A task's place in the list of its pod; dropped with the task, however it ends.
-pub struct Entry {
-    pod: Rc<PodHere>,
-    key: usize,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let _ = self.pod.tasks.borrow_mut().try_remove(self.key);
-    }
 }

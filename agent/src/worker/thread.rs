@@ -152,6 +152,7 @@ async fn run(index: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Co
             command = inbox.recv() => command,
             _ = tidying.tick() => {
                 worker.stock.shrink();
+                worker.upstream.tidy(monotonic_ns());
                 pods.sweep();
                 continue;
             }
@@ -180,7 +181,7 @@ fn enrol(
     listeners: WorkerListeners,
 ) {
     let cookie = namespace.cookie();
-    let pod = PodHere::new(uid, namespace);
+    let pod = PodHere::new(uid, namespace, Arc::clone(&worker.shared.inherited));
     for listener in listeners.outbound {
         listen(worker, &pod, listener, accept::captured);
     }
@@ -206,6 +207,7 @@ fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool) {
     worker.stock.forget(cookie);
     // Its tunnels close after their last stream.
     worker.pool.forget(cookie);
+    worker.upstream.forget(cookie);
 }
 
 async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {

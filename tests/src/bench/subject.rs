@@ -5,8 +5,8 @@ use super::{
     haproxy,
     usage::{self, Usage},
 };
-use crate::{Doing, Family, Fault, Mesh, Running, Site, World, peer};
-use std::{fmt, fs, net::SocketAddr, ops::Deref};
+use crate::{Family, Fault, Mesh, Running, Site, World, nginx, peer};
+use std::{fmt, net::SocketAddr, ops::Deref};
 
 /// Port of the server in every case.
 pub const PORT: u16 = 8080;
@@ -185,28 +185,11 @@ fn serve(site: &Site, case: Case) -> Result<Running, Fault> {
             let running = site.start(&["iperf3", "-s", "-p", &PORT.to_string()])?;
             site.wait_listening(PORT).map(|()| running)
         }
-        Case::Keepalive | Case::Newconn => nginx(site),
+        Case::Keepalive | Case::Newconn => {
+            let body = "x".repeat(1024);
+            let server = format!("listen {PORT} backlog=4096; default_type text/plain; return 200 {body};");
+            let running = nginx::start(site, &server)?;
+            site.wait_listening(PORT).map(|()| running)
+        }
     }
-}
-
-/// nginx with one worker and an answer of 1 KB.
-fn nginx(site: &Site) -> Result<Running, Fault> {
-    let folder = site.folder().join("nginx");
-    fs::create_dir_all(&folder).doing("make nginx's folder")?;
-    let body = "x".repeat(1024);
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!("{name}_temp_path {}/{name};\n", folder.display()))
-        .collect();
-    let text = format!(
-        "daemon off;\nmaster_process off;\npid {}/pid;\nerror_log stderr error;\nworker_rlimit_nofile 65536;\n\
-         events {{ worker_connections 16384; }}\nhttp {{\naccess_log off;\n{temporary}keepalive_requests 1000000000;\n\
-         server {{ listen {PORT} backlog=4096; default_type text/plain; return 200 {body}; }}\n}}\n",
-        folder.display()
-    );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, text).doing("write nginx.conf")?;
-    let file = file.display().to_string();
-    let running = site.start(&["/usr/sbin/nginx", "-c", &file, "-e", "stderr"])?;
-    site.wait_listening(PORT).map(|()| running)
 }

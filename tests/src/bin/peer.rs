@@ -1,4 +1,4 @@
-//! `posthaste-peer serve BEHAVIOUR PORT` and `posthaste-peer call BEHAVIOUR ADDRESS ARGUMENTS..`: see `peer` of the harness.
+//! `posthaste-peer serve BEHAVIOUR PORT ARGUMENTS..` and `posthaste-peer call BEHAVIOUR ADDRESS ARGUMENTS..`: see `peer` of the harness.
 
 use posthaste_tests::peer::{client, server};
 use std::{io, process::ExitCode};
@@ -18,11 +18,16 @@ fn run(arguments: &[String]) -> io::Result<()> {
     let text = |at: usize| arguments.get(at).map_or("", String::as_str);
     let wrong = |error: &dyn std::fmt::Display| io::Error::other(format!("`{}`: {error}", text(2)));
     match text(0) {
-        "serve" => server::run(text(1), text(2).parse().map_err(|error| wrong(&error))?),
+        "serve" => {
+            let port = text(2).parse().map_err(|error| wrong(&error))?;
+            server::run(text(1), port, arguments.get(3..).unwrap_or_default())
+        }
         "call" => {
             let to = text(2).parse().map_err(|error| wrong(&error))?;
             client::run(text(1), to, arguments.get(3..).unwrap_or_default())
         }
-        _ => Err(io::Error::other("usage: posthaste-peer serve BEHAVIOUR PORT | call BEHAVIOUR ADDRESS ..")),
+        _ => {
+            Err(io::Error::other("usage: posthaste-peer serve BEHAVIOUR PORT .. | call BEHAVIOUR ADDRESS .."))
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Clients with one odd behaviour each; the answer says how it went, a failed connection included.
 
-use super::{crowd, pattern, server};
+use super::{crowd, load, pattern, server};
 use serde_json::{Value, json};
 use std::{
     io::{self, Read, Write},
@@ -31,6 +31,8 @@ pub fn run(behaviour: &str, to: SocketAddr, arguments: &[String]) -> io::Result<
         "keep" => keep(to, Duration::from_millis(number(0, 100))),
         "read-after-reset" => read_after_reset(to),
         "udp" => udp(to, text(0).as_bytes()),
+        "load" => load::run(to, text(0)),
+        "raw" => raw(to, text(0), Duration::from_millis(number(1, 3000))),
         "crowd" => crowd::talk(to, number(0, 100), number(1, 3)),
         "idle" => crowd::idle(to, number(0, 100)),
         "repeat" => crowd::repeat(to, Duration::from_millis(number(0, 1000))),
@@ -66,6 +68,20 @@ fn exchange(to: SocketAddr, bytes: &[u8]) -> io::Result<Value> {
         "answer": String::from_utf8_lossy(&answer), "getpeername": peer, "getsockname": local,
         "connect_us": connected, "end": end.map_or_else(|error| format!("{:?}", error.kind()), |_| "eof".to_owned()),
     }))
+}
+
+/// Sends bytes as they are (given in hexadecimal) and says what comes back within a time, as text: requests that no client
+/// library would write.
+fn raw(to: SocketAddr, hexadecimal: &str, patience: Duration) -> io::Result<Value> {
+    let digits = hexadecimal.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap_or("??"));
+    let bytes: Result<Vec<u8>, _> = digits.map(|pair| u8::from_str_radix(pair, 16)).collect();
+    let mut stream = connect(to)?;
+    stream.write_all(&bytes.map_err(io::Error::other)?)?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut answer = Vec::new();
+    let end = stream.read_to_end(&mut answer);
+    let end = end.map_or_else(|error| format!("{:?}", error.kind()), |_| "eof".to_owned());
+    Ok(json!({"answer": String::from_utf8_lossy(&answer), "end": end}))
 }
 
 /// Sends one pattern while it receives another, and compares both hashes.

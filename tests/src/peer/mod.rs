@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod crowd;
+pub mod faulty;
+pub mod load;
 pub mod pattern;
 pub mod server;
 
@@ -18,8 +20,16 @@ pub const PROGRAM: &str = "posthaste-peer";
 /// # Errors
 /// The program is missing or the port is taken.
 pub fn serve(site: &Site, behaviour: &str, port: u16) -> Result<Running, Fault> {
-    let program = agent::beside(PROGRAM)?.display().to_string();
-    let mut running = site.start(&[&program, "serve", behaviour, &port.to_string()])?;
+    serve_with(site, behaviour, port, &[])
+}
+
+/// The same with arguments.
+///
+/// # Errors
+/// The program is missing or the port is taken.
+pub fn serve_with(site: &Site, behaviour: &str, port: u16, arguments: &[&str]) -> Result<Running, Fault> {
+    let (program, port) = (agent::beside(PROGRAM)?.display().to_string(), port.to_string());
+    let mut running = site.start(&[&[program.as_str(), "serve", behaviour, &port], arguments].concat())?;
     running.wait_for_output("\"listening\"")?;
     Ok(running)
 }
@@ -62,6 +72,18 @@ pub fn call_within(
 /// It did not end, or printed no JSON.
 pub fn call(site: &Site, behaviour: &str, to: SocketAddr, arguments: &[&str]) -> Result<Value, Fault> {
     call_within(Duration::from_secs(30), site, behaviour, to, arguments)
+}
+
+/// Sends these bytes as they are and returns what came back within three seconds, and how it ended (`eof`, or the kind of error).
+///
+/// # Errors
+/// The program did not end.
+pub fn raw(site: &Site, to: SocketAddr, bytes: &[u8]) -> Result<(String, String), Fault> {
+    let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let answer = call(site, "raw", to, &[&hexadecimal])?;
+    let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
+    let end = if answer["end"].is_null() { text("error") } else { text("end") };
+    Ok((text("answer"), end))
 }
 
 /// The JSON lines of an output.

@@ -16,8 +16,9 @@ type Serve = fn(&mut TcpStream) -> io::Result<Value>;
 ///
 /// # Errors
 /// The behaviour is unknown, or the port is taken.
-pub fn run(behaviour: &str, port: u16) -> io::Result<()> {
+pub fn run(behaviour: &str, port: u16, arguments: &[String]) -> io::Result<()> {
     match behaviour {
+        "http" => return super::faulty::run(port, arguments.first().map_or("server", String::as_str)),
         "udp-echo" => return udp_echo(port),
         "hold" => return hold(port),
         "never-accept" => return never_accept(port),
@@ -53,7 +54,11 @@ pub fn run(behaviour: &str, port: u16) -> io::Result<()> {
     Ok(())
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+/// All addresses of both families.
+///
+/// # Errors
+/// The port is taken.
+pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
     let domain = socket2::Domain::IPV6;
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     socket.set_only_v6(false)?;

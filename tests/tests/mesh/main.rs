@@ -1,5 +1,6 @@
 //! The mesh ring: real agents, real eBPF, real programs, two nodes on one machine. It needs root and the Debian packages
-//! iproute2, curl, python3, redis-server, redis-tools, iperf3, python3-aiosmtpd and openssl. Every test has a world of its own.
+//! iproute2, curl, python3, redis-server, redis-tools, iperf3, python3-aiosmtpd,
+//! openssl and nginx-light, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod balance;
@@ -7,6 +8,9 @@ mod bytes;
 mod capture;
 mod crash;
 mod endings;
+mod http_curl;
+mod http_python;
+mod http_scene;
 mod leaks;
 mod manifests;
 mod outage;

@@ -8,6 +8,7 @@ mod core_source;
 mod crates;
 mod linker;
 pub(crate) mod programs;
+pub(crate) mod python;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,9 @@ pub(crate) fn run() -> Result<(), SetupError> {
     bring(&compiler, &tools)?;
     crates::bring(&tools)?;
     programs::report_for_tests();
+    if let Err(error) = python::bring(python::Packages::Tests) {
+        println!("  not needed to build, but for all tests: {error}");
+    }
     println!("setup: ready. Next: cargo build, cargo xtask demo, cargo xtask test");
     Ok(())
 }

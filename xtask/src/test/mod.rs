@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use crate::run::{self, RunError};
+use crate::setup::python;
 use crate::{setup, workspace};
 use tally::Tally;
 
@@ -60,7 +61,10 @@ pub(crate) fn run(selection: &Selection) -> bool {
         if selection.wants(Ring::Mesh) {
             let why = "makes network namespaces and runs agents in them";
             let ring = root_ring::RootRing { package: "posthaste-tests", why };
-            report.step("mesh ring", |tally| ring.run(&selection.filter, 25 * MINUTE, tally));
+            report.step("mesh ring", |tally| {
+                python::bring(python::Packages::Tests).map_err(|error| error.to_string())?;
+                ring.run(&selection.filter, 40 * MINUTE, tally)
+            });
         }
     }
     report.close()

@@ -55,6 +55,14 @@ fn knows_whose_kind_it_is() {
         ("core/v1", "Service", '-'),
         ("serving.knative.dev/v1", "Service", '.'),
         ("apps/v1", "Deployment", '.'),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", '+'),
+        ("gateway.networking.k8s.io/v1beta1", "HTTPRoute", '+'),
+        ("gateway.networking.k8s.io/v1alpha2", "HTTPRoute", '-'),
+        ("gateway.networking.k8s.io/v1alpha2", "GRPCRoute", '+'),
+        ("gateway.networking.k8s.io/v1", "ReferenceGrant", '+'),
+        ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", '+'),
+        ("gateway.networking.k8s.io/v1", "Gateway", '.'),
+        ("example.com/v1", "HTTPRoute", '.'),
         ("v1", "EndpointSlice", '-'),
         ("discovery.k8s.io/v1beta1", "EndpointSlice", '-'),
         ("''", "Service", '-'),
@@ -126,4 +134,18 @@ proptest::proptest! {
         let _ = yaml(&text);
         let _ = parse("f.json", &text, Format::Json);
     }
+}
+
+#[test]
+fn a_match_with_a_field_that_nobody_knows_is_refused() {
+    let route = |rule: &str| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: a}}, spec: {{rules: [{{{rule}}}]}}}}"
+        )
+    };
+    assert!(problem(&route("matches: [{pth: {value: /x}}]")).contains("spec.rules[0].matches[0].pth"));
+    assert!(
+        problem(&route("backendRefs: [{name: a, port: b}]")).contains("spec.rules[0].backendRefs[0].port")
+    );
+    assert_eq!(shape(&yaml(&route("sessionPersistence: {}, matches: [{path: {value: /x}}]"))), "+");
 }

@@ -23,6 +23,19 @@ fn two_nodes_is_taken_without_a_problem() {
     }
 }
 
+#[test]
+fn policies_are_taken_without_a_problem() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/policies");
+    let reading = FileSource::open(&folder).unwrap().read();
+    assert_eq!((reading.problems.as_slice(), reading.ignored), (&[][..], 0));
+    let (snapshot, problems) = build(&reading.inputs, &context("node-a"), None);
+    assert!(problems.is_empty(), "{problems:?}");
+    let [service] = snapshot.services.as_slice() else { panic!("{:?}", snapshot.services) };
+    let [web, search] = [0, 1].map(|port| &service.ports[port].policy);
+    assert_eq!((web.hedging, web.limits.requests, web.retry.attempts), (None, 1000, 1));
+    assert!(search.hedging.is_some() && web.budget.percent == 20);
+}
+
 fn context(node: &str) -> Context {
     Context {
         node: node.into(),

@@ -87,6 +87,9 @@ impl Kept {
                 Object::Pod(object) => inputs.pods.push(object.clone()),
                 Object::Service(object) => inputs.services.push(object.clone()),
                 Object::EndpointSlice(object) => inputs.endpoint_slices.push(object.clone()),
+                Object::TrafficPolicy(object) => inputs.traffic_policies.push(object.clone()),
+                Object::Route(object) => inputs.routes.push(object.clone()),
+                Object::ReferenceGrant(object) => inputs.reference_grants.push(object.clone()),
             }
         }
         problems.sort();

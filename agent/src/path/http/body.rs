@@ -14,6 +14,14 @@ pub enum Frame {
     Trailers(HeaderMap),
 }
 
+/// Bytes of content in a frame that waits, if one does.
+pub(super) fn content(waiting: Option<&Frame>) -> u64 {
+    match waiting {
+        Some(Frame::Data(data)) => data.len() as u64,
+        Some(Frame::Trailers(_)) | None => 0,
+    }
+}
+
 /// Why a body ended before its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {

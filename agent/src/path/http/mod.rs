@@ -1,4 +1,70 @@
-//! HTTP on the calling pod's node: `detect -> (route -> balance -> connect -> relay) for each request -> record`.
+//! HTTP on the calling pod's node: `read -> plan -> admit -> attempt -> answer -> record` for each request of a connection.
+//!
+//! | file | what |
+//! |---|---|
+//! | `exchange` | one request from its head to its record: read this first |
+//! | `plan` | route, backend, filters and times of a request; pure |
+//! | `attempts`, `hedge` | endpoints, retries, budgets, breakers |
+//! | `replay`, `allowance` | bodies that more than one attempt may need |
+//! | `answer`, `head`, `filters` | what the agent says itself, reads and changes; pure |
+//! | `mirror`, `watch` | copies of requests; the status in trailers |
+//! | `body` | a body, whatever protocol it comes in |
+//! | `downstream`, `upstream` | HTTP/1.1 and HTTP/2 with the application and with endpoints |
+//! | `io`, `stream`, `upgrade` | byte streams under HTTP: sockets and streams of tunnels; both ways after 101 |
+//!
+//! Between both sides a request has one form, whatever protocol it came in: the target in origin form (CONNECT: in authority
+//! form), one `host` header, no hop-by-hop headers but those of an upgrade.
 
+mod allowance;
+pub mod answer;
+pub mod attempts;
 pub mod body;
+pub mod downstream;
+pub mod exchange;
 pub mod filters;
+pub mod head;
+mod hedge;
+pub mod io;
+mod mirror;
+pub mod plan;
+pub mod replay;
+pub mod stream;
+pub mod upgrade;
+pub mod upstream;
+mod watch;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use crate::{http1::HeadError, observe::CloseReason, path::detect::Guess};
+use downstream::{Handler, Incoming, Reply};
+pub use exchange::Session;
+
+/// Serves a captured connection that speaks HTTP, to its end. When the worker stops or the pod leaves the mesh, running
+/// requests are finished and the connection is closed.
+pub async fn serve(near: TcpStream, version: Guess, session: Rc<Session>) -> CloseReason {
+    let (stopping, leaving) = (session.worker.draining(), session.pod.leaving());
+    let leaving = async {
+        tokio::select! {
+            _ = stopping => {}
+            () = leaving => {}
+        }
+    };
+    match version {
+        Guess::Http2 => downstream::serve_http2(near, Bytes::new(), session, leaving).await,
+        _ => downstream::serve_http1(near, Bytes::new(), session, leaving).await,
+    }
+    CloseReason::Finished
+}
+
+impl Handler for Session {
+    async fn handle(self: Rc<Self>, request: Incoming, reply: Reply) {
+        exchange::exchange(&self, request, reply).await;
+    }
+
+    fn malformed(&self, error: &HeadError) {
+        self.worker.shared.requests.malformed(error.what);
+    }
+}

@@ -16,7 +16,9 @@ const LEAST_GAP: f64 = 0.05;
 const GAP: f64 = 0.20;
 /// Slower than the others by less than this is no outlier, however quick the others are, nanoseconds.
 const LEAST_SLOWER_NS: f64 = 5_000_000.0;
-/// Response times are gathered over so many windows where they are few: a slow endpoint is asked rarely.
+/// Answers without which nothing is said of response times.
+const FEW: u32 = 3;
+/// Response times are gathered over so many windows where they are few.
 const MOST_WINDOWS: u32 = 6;
 /// Parts of a doubling in which logarithms are summed.
 const LOG_UNIT: f64 = 1024.0;
@@ -33,6 +35,9 @@ pub(super) fn note(window: &Window, outcome: Outcome, response_ns: Option<u64>) 
         let logarithm = (ns.max(1) as f64).log2() * LOG_UNIT;
         window.logarithms.fetch_add(logarithm as u64, Relaxed);
         window.answers.fetch_add(1, Relaxed);
+        if window.quickest.load(Relaxed) < u64::MAX - ns {
+            window.quickest.fetch_max(u64::MAX - ns, Relaxed);
+        }
     }
 }
 
@@ -45,6 +50,7 @@ pub(super) fn clear(window: &Window) {
 fn clear_times(window: &Window) {
     window.answers.store(0, Relaxed);
     window.logarithms.store(0, Relaxed);
+    window.quickest.store(0, Relaxed);
     window.age.store(0, Relaxed);
 }
 
@@ -85,7 +91,17 @@ pub(super) fn evaluate(port: &ServicePort, now_ns: u64) -> Vec<Ejection> {
 struct Sample<'port> {
     endpoint: &'port Endpoint,
     success_rate: Option<f64>,
-    response_ns: Option<f64>,
+    times: Option<Times>,
+}
+
+/// The response times of an endpoint, nanoseconds.
+#[derive(Clone, Copy)]
+struct Times {
+    /// Their geometric mean, with which others are compared.
+    mean_ns: f64,
+    /// What the endpoint is judged by: the mean, or where answers are few, the quickest of them. One that balancing has
+    /// recognised as slow is rarely asked; a few heavy requests shall not look like it.
+    judged_ns: f64,
 }
 
 /// Takes the counts out of the window of an endpoint in rotation.
@@ -99,21 +115,23 @@ fn sample<'port>(endpoint: &'port Endpoint, policy: &Outliers) -> Option<Sample<
     let (failed, requests) = (f64::from(take(&window.failed)), take(&window.requests));
     let volume = policy.request_volume.max(1);
     let success_rate = (requests >= volume).then(|| (1.0 - failed / f64::from(requests)).max(0.0));
-    Some(Sample { endpoint, success_rate, response_ns: response_ns(window, volume) })
+    Some(Sample { endpoint, success_rate, times: times(window, volume) })
 }
 
-/// The geometric mean of the response times. A fifth of the volume is enough, gathered over several windows.
-fn response_ns(window: &Window, volume: u32) -> Option<f64> {
+/// A fifth of the volume is enough to judge by the mean.
+fn times(window: &Window, volume: u32) -> Option<Times> {
     let answers = window.answers.load(Relaxed);
-    if answers == 0 || answers < volume.div_ceil(5) {
-        if window.age.fetch_add(1, Relaxed) + 1 >= MOST_WINDOWS {
-            clear_times(window);
-        }
+    if answers == 0 {
         return None;
     }
-    let mean = window.logarithms.load(Relaxed) as f64 / f64::from(answers);
-    clear_times(window);
-    Some((mean / LOG_UNIT).exp2())
+    let enough = answers >= volume.div_ceil(5).max(FEW);
+    let mean_ns = (window.logarithms.load(Relaxed) as f64 / f64::from(answers) / LOG_UNIT).exp2();
+    let quickest_ns = (u64::MAX - window.quickest.load(Relaxed)) as f64;
+    if enough || window.age.fetch_add(1, Relaxed) + 1 >= MOST_WINDOWS {
+        clear_times(window);
+    }
+    let judged_ns = if enough { mean_ns } else { quickest_ns };
+    (answers >= FEW).then_some(Times { mean_ns, judged_ns })
 }
 
 /// The worst first.
@@ -138,19 +156,20 @@ fn unsuccessful<'port>(samples: &[Sample<'port>], policy: &Outliers) -> Vec<(&'p
 
 /// The slowest first, each compared with the median of the others.
 fn slow<'port>(samples: &[Sample<'port>], policy: &Outliers) -> Vec<(&'port Endpoint, Why)> {
-    let mut times: Vec<(f64, &Endpoint)> =
-        samples.iter().filter_map(|sample| Some((sample.response_ns?, sample.endpoint))).collect();
+    let mut times: Vec<(Times, &Endpoint)> =
+        samples.iter().filter_map(|sample| Some((sample.times?, sample.endpoint))).collect();
     if policy.latency_factor == 0 || times.len() < 2 {
         return Vec::new();
     }
-    times.sort_by(|(one, _), (two, _)| one.total_cmp(two));
-    let is_slow = |place: usize, time: f64| {
+    times.sort_by(|(one, _), (two, _)| one.mean_ns.total_cmp(&two.mean_ns));
+    let is_slow = |place: usize, judged_ns: f64| {
         let middle = (times.len() - 2) / 2;
-        let median = times.get(if middle >= place { middle + 1 } else { middle }).map(|(time, _)| *time);
-        median.is_some_and(|median| {
-            time > median * f64::from(policy.latency_factor) && time - median >= LEAST_SLOWER_NS
+        let median = times.get(if middle >= place { middle + 1 } else { middle });
+        median.is_some_and(|(Times { mean_ns, .. }, _)| {
+            judged_ns > mean_ns * f64::from(policy.latency_factor) && judged_ns - mean_ns >= LEAST_SLOWER_NS
         })
     };
     let all = times.iter().enumerate().rev();
-    all.filter(|(place, (time, _))| is_slow(*place, *time)).map(|(_, (_, it))| (*it, Why::Latency)).collect()
+    let slow = all.filter(|(place, (times, _))| is_slow(*place, times.judged_ns));
+    slow.map(|(_, (_, endpoint))| (*endpoint, Why::Latency)).collect()
 }

@@ -14,8 +14,9 @@ use super::{
     Context, EXCLUDE_INBOUND_ANNOTATION, EXCLUDE_OUTBOUND_ANNOTATION, NETNS_ANNOTATION, address,
     enrolment::{self, Enrolment, Enrolments},
     labels,
+    policy::Policies,
 };
-use crate::snapshot::{LocalPod, Problem, Snapshot, SpiffeId, Workload, input::Pod, policy::BulkheadLimits};
+use crate::snapshot::{LocalPod, Problem, Snapshot, SpiffeId, Workload, input::Pod};
 
 /// What the pods amount to; the fields are the snapshot's.
 #[derive(Default)]
@@ -27,6 +28,7 @@ pub(super) struct Pods {
 
 struct Reader<'input> {
     enrolments: &'input Enrolments,
+    policies: &'input Policies,
     context: &'input Context,
     previous: Option<&'input Snapshot>,
     /// Network namespaces of this node's pods.
@@ -39,6 +41,7 @@ struct Reader<'input> {
 pub(super) fn read(
     pods: &[Arc<Pod>],
     enrolments: &Enrolments,
+    policies: &Policies,
     context: &Context,
     previous: Option<&Snapshot>,
     problems: &mut Vec<Problem>,
@@ -48,7 +51,8 @@ pub(super) fn read(
     live.reverse();
     live.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.created));
     let (taken, uids) = (HashSet::new(), HashSet::new());
-    let mut reader = Reader { enrolments, context, previous, taken, uids, problems, pods: Pods::default() };
+    let mut reader =
+        Reader { enrolments, policies, context, previous, taken, uids, problems, pods: Pods::default() };
     for pod in live {
         reader.pod(pod);
     }
@@ -172,7 +176,7 @@ impl Reader<'_> {
             fail_mode: settings.fail_mode,
             exclude_outbound_ports: self.ports(pod, EXCLUDE_OUTBOUND_ANNOTATION),
             exclude_inbound_ports: self.ports(pod, EXCLUDE_INBOUND_ANNOTATION),
-            bulkhead: BulkheadLimits::default(),
+            bulkhead: self.policies.bulkhead(&pod.metadata.namespace),
             load: last.map(|last| last.load.clone()).unwrap_or_default(),
         };
         let local = last.filter(|last| ***last == local).cloned().unwrap_or_else(|| Arc::new(local));

@@ -6,10 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Context, address, port, slices, slices::Slices, topology};
+use super::{Context, address, policy::Policies, port, slices, slices::Slices, topology};
 use crate::snapshot::{
-    Endpoint, EndpointLoad, Problem, Protocol, Service, ServicePort, ServiceState, Snapshot, Workload, input,
-    protocol,
+    Endpoint, EndpointLoad, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input, protocol,
 };
 
 /// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -59,6 +58,7 @@ fn load(last: Option<&ServicePort>, address: SocketAddr) -> Arc<EndpointLoad> {
 struct Reader<'input, 'last> {
     slices: &'input Slices<'input>,
     workloads: &'input HashMap<IpAddr, Arc<Workload>>,
+    policies: &'input Policies,
     context: &'input Context,
     learnt: &'input Learnt<'last>,
     problems: &'input mut Vec<Problem>,
@@ -69,6 +69,7 @@ pub(super) fn read(
     services: &[Arc<input::Service>],
     slices: &Slices<'_>,
     workloads: &HashMap<IpAddr, Arc<Workload>>,
+    policies: &Policies,
     context: &Context,
     learnt: &Learnt<'_>,
     problems: &mut Vec<Problem>,
@@ -76,7 +77,8 @@ pub(super) fn read(
     let mut oldest: Vec<&input::Service> = services.iter().map(|service| &**service).collect();
     // The oldest keeps a ClusterIP that two claim; one without a time comes last, equals in their order.
     oldest.sort_by_key(|service| service.metadata.created.unwrap_or(i64::MAX));
-    let mut reader = Reader { slices, workloads, context, learnt, problems, services: Services::default() };
+    let mut reader =
+        Reader { slices, workloads, policies, context, learnt, problems, services: Services::default() };
     for service in oldest {
         reader.service(service);
     }
@@ -250,6 +252,7 @@ impl Reader<'_, '_> {
                 workload: self.workloads.get(&candidate.address.ip()).cloned(),
                 load: load(last, candidate.address),
             });
+        let (protocol, protocol_why) = protocol::declared(given.app_protocol.as_deref(), &given.name);
         ServicePort {
             service_name: metadata.name.clone(),
             service_namespace: metadata.namespace.clone(),
@@ -257,9 +260,9 @@ impl Reader<'_, '_> {
             port: number,
             name: given.name.clone(),
             app_protocol: given.app_protocol.clone(),
-            protocol: Protocol::default(),
-            protocol_why: protocol::Why::default(),
-            policy: Arc::default(),
+            protocol,
+            protocol_why,
+            policy: self.policies.of(service, &given.name, last),
             affinity_seconds,
             endpoints: endpoints.collect(),
             known_endpoints,

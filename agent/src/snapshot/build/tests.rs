@@ -3,6 +3,8 @@
 
 mod endpoints;
 mod enrolment;
+mod policies;
+mod routes;
 mod services;
 mod size;
 
@@ -20,6 +22,9 @@ pub(super) fn inputs(yaml: &str) -> Inputs {
             Item::Good(_, Object::Pod(object)) => inputs.pods.push(object),
             Item::Good(_, Object::Service(object)) => inputs.services.push(object),
             Item::Good(_, Object::EndpointSlice(object)) => inputs.endpoint_slices.push(object),
+            Item::Good(_, Object::TrafficPolicy(object)) => inputs.traffic_policies.push(object),
+            Item::Good(_, Object::Route(object)) => inputs.routes.push(object),
+            Item::Good(_, Object::ReferenceGrant(object)) => inputs.reference_grants.push(object),
             other => panic!("{other:?}"),
         }
     }

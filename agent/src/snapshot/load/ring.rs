@@ -1,6 +1,6 @@
 //! The hash ring of a service port's endpoints; `resilience::ring` builds and reads it. Pure.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 /// Points of endpoints on the circle of 64-bit hashes.
 #[derive(Debug, Default)]
@@ -10,5 +10,5 @@ pub struct Ring {
     /// Where they lay in memory and how many they were: the quick answer to whether they are still the same.
     pub(crate) built_for: (usize, usize),
     /// (hash, place in `addresses`), sorted.
-    pub(crate) points: Vec<(u64, u32)>,
+    pub(crate) points: Arc<[(u64, u32)]>,
 }

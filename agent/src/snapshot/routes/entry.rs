@@ -16,6 +16,8 @@ pub enum PathMatch {
     Prefix(Arc<str>),
     /// This, from end to end.
     Regex(Pattern),
+    /// Nothing at all: the match could not be understood, and its rule is invalid.
+    Never,
     /// `/service/method` with both parts as they should be, absent parts whatever they are.
     Grpc {
         /// Service with its package.
@@ -47,6 +49,7 @@ enum Class {
     Method,
     MethodPattern,
     Anything,
+    Never,
 }
 
 /// What decides between two matches; the smaller wins. The order is in the header of [`super::table`].
@@ -79,10 +82,29 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Its regular expressions.
+    pub(in crate::snapshot) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let (path, parts) = match &self.path {
+            PathMatch::Regex(pattern) => (Some(pattern), [None, None]),
+            PathMatch::Grpc { service, method } => (None, [service.as_ref(), method.as_ref()]),
+            _ => (None, [None, None]),
+        };
+        let headers = self.predicate.headers.iter().map(|(_, value)| value);
+        let queries = self.predicate.queries.iter().map(|(_, value)| value);
+        let values = parts.into_iter().flatten().chain(headers).chain(queries);
+        path.into_iter().chain(values.filter_map(|value| match value {
+            ValueMatch::Regex(pattern) => Some(pattern),
+            ValueMatch::Exact(_) => None,
+        }))
+    }
+}
+
 impl PathMatch {
     /// Whether a path is what it should be.
     pub(super) fn accepts(&self, path: &str) -> bool {
         match self {
+            Self::Never => false,
             Self::Exact(exact) => **exact == *path,
             Self::Prefix(prefix) if prefix.is_empty() => true,
             Self::Prefix(prefix) => {
@@ -103,6 +125,7 @@ impl PathMatch {
     fn class(&self) -> Class {
         let is_pattern = |part: &Option<ValueMatch>| matches!(part, Some(ValueMatch::Regex(_)));
         match self {
+            Self::Never => Class::Never,
             Self::Exact(_) => Class::Exact,
             Self::Prefix(prefix) if prefix.is_empty() => Class::Anything,
             Self::Prefix(_) => Class::Prefix,
@@ -123,6 +146,7 @@ impl PathMatch {
             Some(ValueMatch::Regex(pattern)) => pattern.text().len(),
         };
         match self {
+            Self::Never => (0, 0),
             Self::Exact(text) | Self::Prefix(text) => (text.len(), 0),
             Self::Regex(pattern) => (pattern.text().len(), 0),
             Self::Grpc { service, method } => (of(service), of(method)),
@@ -139,6 +163,7 @@ impl fmt::Display for PathMatch {
             Some(ValueMatch::Regex(pattern)) => format!("~{}", pattern.text()),
         };
         match self {
+            Self::Never => f.write_str("(not understood)"),
             Self::Exact(path) => f.write_str(path),
             Self::Prefix(prefix) => write!(f, "{prefix}/*"),
             Self::Regex(pattern) => write!(f, "~{}", pattern.text()),

@@ -92,6 +92,7 @@ impl RouteTable {
 
     fn index(&mut self, place: usize, path: &PathMatch) {
         match path {
+            PathMatch::Never => {}
             PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(place),
             PathMatch::Prefix(prefix) => self.grow(prefix, place),
             PathMatch::Regex(_) => self.patterns.push(place),
@@ -135,7 +136,7 @@ impl RouteTable {
     }
 
     /// `step` is called for every element walked and every match tried.
-    fn search(&self, request: &RequestView<'_>, step: &mut impl FnMut()) -> Option<Choice<'_>> {
+    pub(super) fn search(&self, request: &RequestView<'_>, step: &mut impl FnMut()) -> Option<Choice<'_>> {
         let places = |list: &[usize], step: &mut dyn FnMut()| self.first(list, request, step);
         if let Some(found) = self.exact.get(request.path).and_then(|list| places(list, step)) {
             return Some(found);

@@ -240,6 +240,7 @@ fn write_request(request: &ConnectRequest) -> Result<Request<()>, OpenError> {
         (headers::FORWARDED, Some(request.forwarded.clone()).filter(|text| !text.is_empty())),
         (headers::TRACEPARENT, request.traceparent.clone()),
         (headers::CONNECTION, Some(request.connection.to_string())),
+        (headers::ATTEMPT, request.attempt.as_ref().map(ToString::to_string)),
     ];
     for (name, text) in once.into_iter().filter_map(|(name, text)| Some((name, text?))) {
         let mut value = HeaderValue::try_from(text).map_err(|_| OpenError::Request(name))?;

@@ -19,14 +19,26 @@ pub(super) struct Shared {
     sent_all: Cell<bool>,
     received_all: Cell<bool>,
     reset: Cell<bool>,
+    /// What was looked at and not taken yet; here, because it is rare and the receiving half is in every connection's task.
+    held: Cell<Option<Box<Next>>>,
 }
+
+/// What a receiving half gives.
+type Next = Option<Result<Bytes, StreamError>>;
 
 impl Shared {
     /// Counts the stream.
     pub(super) fn new(life: Rc<Life>, send: SendStream<Bytes>) -> Rc<Self> {
         life.enter();
         let no = || Cell::new(false);
-        Rc::new(Self { life, send: RefCell::new(send), sent_all: no(), received_all: no(), reset: no() })
+        Rc::new(Self {
+            life,
+            send: RefCell::new(send),
+            sent_all: no(),
+            received_all: no(),
+            reset: no(),
+            held: Cell::default(),
+        })
     }
 
     pub(super) fn life(&self) -> &Life {
@@ -141,10 +153,8 @@ impl ReferenceReceive {
     pub(super) fn new(stream: RecvStream, shared: Rc<Shared>) -> Self {
         Self { stream, shared }
     }
-}
 
-impl ReceiveHalf for ReferenceReceive {
-    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+    fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         let error = loop {
             match ready!(self.stream.poll_data(context)) {
                 // The frame that only carries the end.
@@ -165,6 +175,22 @@ impl ReceiveHalf for ReferenceReceive {
         let ended = self.shared.reset.get();
         let error = if ended { StreamError::Ended } else { self.shared.life.stream_error(&error) };
         Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl ReceiveHalf for ReferenceReceive {
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+        match self.shared.held.take() {
+            Some(held) => Poll::Ready(*held),
+            None => self.poll_stream(context),
+        }
+    }
+
+    fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let next = ready!(self.poll_data(context));
+        let seen = next.as_ref().and_then(|next| next.as_ref().ok()).cloned();
+        self.shared.held.set(Some(Box::new(next)));
+        Poll::Ready(seen)
     }
 
     fn release(&mut self, bytes: usize) {

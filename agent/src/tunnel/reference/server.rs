@@ -166,6 +166,7 @@ fn read_head(parts: &Parts) -> Result<RequestHead, StatusCode> {
         forwarded: text(&parts.headers, headers::FORWARDED),
         traceparent: text(&parts.headers, headers::TRACEPARENT),
         connection: text(&parts.headers, headers::CONNECTION).and_then(|text| text.parse().ok()),
+        attempt: text(&parts.headers, headers::ATTEMPT).and_then(|text| text.parse().ok()),
     })
 }
 

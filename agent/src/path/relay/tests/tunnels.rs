@@ -57,6 +57,7 @@ impl Line {
             forwarded: String::new(),
             traceparent: None,
             connection: ConnectionId(1),
+            attempt: None,
         };
         let (send, answer) = self.tunnel.start(&request).unwrap();
         let (server_send, server_receive) = self.incoming.recv().await.unwrap().accept(None).unwrap();

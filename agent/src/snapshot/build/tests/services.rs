@@ -111,6 +111,9 @@ fn carries_over_what_was_learnt_and_what_did_not_change() {
     let loads: Vec<u32> =
         new.endpoints.iter().map(|endpoint| endpoint.load.outstanding.load(Relaxed)).collect();
     assert_eq!(loads, [7, 0]);
+    // The first endpoints of a port are not new beside any other; one that is added is, from the first look at it.
+    let since: Vec<u64> = new.endpoints.iter().map(|endpoint| endpoint.load.since_ns.load(Relaxed)).collect();
+    assert_eq!(since, [1, 0]);
     assert!(Arc::ptr_eq(&old.state, &new.state));
     let workload = new.endpoints[0].workload.as_ref().unwrap();
     assert!(Arc::ptr_eq(workload, old.endpoints[0].workload.as_ref().unwrap()));

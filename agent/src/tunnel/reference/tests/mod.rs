@@ -180,6 +180,7 @@ fn request(host: &str) -> ConnectRequest {
         forwarded: "for=\"10.0.0.1:4711\"".into(),
         traceparent: None,
         connection: ConnectionId(7),
+        attempt: None,
     }
 }
 

@@ -17,6 +17,26 @@ fn bytes_go_both_ways_and_ends_arrive() {
 }
 
 #[test]
+fn what_is_looked_at_stays() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut opened = world.open("goodbye").await.unwrap();
+        for _ in 0..2 {
+            poll_fn(|context| {
+                opened.receive.poll_peek(context).map(|seen| assert_eq!(seen.as_deref(), Some(&b"bye"[..])))
+            })
+            .await;
+        }
+        assert_eq!(read(&mut opened.receive).await, Some(Ok(Bytes::from_static(b"bye"))));
+        poll_fn(|context| opened.receive.poll_peek(context).map(|seen| assert_eq!(seen, None))).await;
+        assert_eq!(read(&mut opened.receive).await, None);
+        let mut reset = world.open("reset").await.unwrap();
+        poll_fn(|context| reset.receive.poll_peek(context).map(|seen| assert_eq!(seen, None))).await;
+        assert_eq!(read(&mut reset.receive).await, Some(Err(StreamError::Reset(0xa))));
+    });
+}
+
+#[test]
 fn the_other_side_may_close_first() {
     on_worker(async {
         let world = World::new(Settings::default()).await;

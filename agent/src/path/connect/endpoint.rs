@@ -1,0 +1,194 @@
+//! Reaches one given endpoint: straight, or by tunnel where the mesh knows that the pod is captured.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Far,
+    setback::{Setback, open_error, setback_of},
+};
+use crate::{
+    config::TUNNEL_PORT,
+    observe::{CloseReason, Connection, Security},
+    path::identify,
+    snapshot::{LocalPod, SpiffeId, Workload},
+    tls::{self, TlsIdentity},
+    tunnel::{
+        Authority, ConnectRequest, ConnectionId, Key, OpenError, headers, reference, request::RetryMark,
+    },
+    worker::{PodHere, Worker},
+};
+
+/// One connection that wants to get somewhere.
+pub struct Journey<'a> {
+    /// The worker that makes it.
+    pub worker: &'a Rc<Worker>,
+    /// The calling pod.
+    pub pod: &'a PodHere,
+    /// The same in the snapshot.
+    pub here: &'a LocalPod,
+    /// The application's end of what it opened.
+    pub client: SocketAddr,
+    /// Host name of the service that was meant; empty where none was.
+    pub service: &'a str,
+    /// Told of each attempt.
+    pub record: &'a Connection,
+    /// When all attempts together are too slow.
+    pub deadline: Instant,
+    /// Says to the called agent that this carries a request which was tried before.
+    pub mark: Option<&'a RetryMark>,
+}
+
+/// An endpoint that accepted.
+pub struct Dialled {
+    /// Where the bytes go.
+    pub far: Far,
+    /// How long it took to accept. What a new tunnel took beside is no fault of the endpoint, and the next connection will
+    /// not pay it.
+    pub took: Duration,
+    /// What protects the bytes.
+    pub security: Security,
+    /// Who the peer proved to be.
+    pub peer: Option<SpiffeId>,
+}
+
+/// How to get to an address.
+enum Way<'workload> {
+    /// Straight: outside, not in the mesh, or this very pod.
+    Plain,
+    /// By tunnel or not at all, with our certificate: the mesh knows that this pod is captured.
+    Tunnel(&'workload Arc<Workload>, Arc<TlsIdentity>),
+}
+
+impl Journey<'_> {
+    /// One address, under the deadline of one attempt, after our certificate is there.
+    ///
+    /// # Errors
+    /// Why it was not reached, and whether another endpoint may do better.
+    pub async fn to_endpoint(
+        &self,
+        address: SocketAddr,
+        workload: Option<&Arc<Workload>>,
+    ) -> Result<Dialled, Setback> {
+        let way = self.way(workload).await?;
+        self.record.attempt();
+        let attempt = Instant::now() + self.worker.shared.connect.attempt;
+        let connected = async {
+            match &way {
+                Way::Plain => self.plain(address).await.map_err(Setback::There),
+                Way::Tunnel(pod, identity) => self.through_tunnel(address, pod, identity).await,
+            }
+        };
+        let too_slow = Err(Setback::There(CloseReason::ConnectFailed));
+        timeout_at(attempt.min(self.deadline), connected).await.unwrap_or(too_slow)
+    }
+
+    /// Whether a pod is to be reached by tunnel: not the calling pod itself, which stays inside the pod.
+    #[must_use]
+    pub fn wants_tunnel(here: &LocalPod, workload: Option<&Arc<Workload>>) -> bool {
+        workload.is_some_and(|pod| pod.meshed && pod.uid != here.workload.uid)
+    }
+
+    /// How to get to a pod. A tunnel needs our certificate, for which all the time there is may be spent: no endpoint is to
+    /// blame for its absence, and no other would do without.
+    async fn way<'workload>(
+        &self,
+        workload: Option<&'workload Arc<Workload>>,
+    ) -> Result<Way<'workload>, Setback> {
+        self.record.peer(workload.map(Arc::clone), None);
+        let Some(pod) = workload.filter(|_| Self::wants_tunnel(self.here, workload)) else {
+            self.record.security(Security::None);
+            return Ok(Way::Plain);
+        };
+        self.record.security(Security::MutualTls);
+        let identity = timeout_at(self.deadline, self.identity()).await;
+        let identity = identity.unwrap_or(Err(CloseReason::IdentityError)).map_err(Setback::Here)?;
+        Ok(Way::Tunnel(pod, identity))
+    }
+
+    async fn plain(&self, address: SocketAddr) -> Result<Dialled, CloseReason> {
+        let started = Instant::now();
+        let dialled = self.worker.stock.dial(&self.pod.namespace, address).await;
+        let socket = dialled.map_err(|error| {
+            tracing::debug!(%address, %error, "cannot connect");
+            CloseReason::ConnectFailed
+        })?;
+        let took = started.elapsed();
+        Ok(Dialled { far: Far::Socket(socket), took, security: Security::None, peer: None })
+    }
+
+    async fn through_tunnel(
+        &self,
+        address: SocketAddr,
+        workload: &Arc<Workload>,
+        identity: &Arc<TlsIdentity>,
+    ) -> Result<Dialled, Setback> {
+        let key = Key {
+            pod: self.pod.namespace.cookie(),
+            peer: SocketAddr::new(address.ip(), TUNNEL_PORT),
+            identity: identity.id.clone(),
+            serial: Arc::clone(&identity.serial),
+            expected: workload.identity.clone(),
+        };
+        let opened = self.worker.pool.open(&key, &self.request(address), || self.dial(&key, identity)).await;
+        match opened {
+            Ok(stream) => {
+                let peer = Some(workload.identity.clone());
+                self.record.peer(Some(Arc::clone(workload)), peer.clone());
+                let far = Far::Stream { send: stream.send, receive: stream.receive, socket: stream.socket };
+                Ok(Dialled { far, took: stream.waited, security: Security::MutualTls, peer })
+            }
+            Err(error) => {
+                tracing::debug!(peer = %key.peer, expected = %key.expected, %error, "no tunnel");
+                Err(setback_of(&error))
+            }
+        }
+    }
+
+    async fn identity(&self) -> Result<Arc<TlsIdentity>, CloseReason> {
+        let identities = &self.worker.shared.identities;
+        let id = &self.here.workload.identity;
+        if let Some(identity) = identities.current(id) {
+            return Ok(identity);
+        }
+        identities.ready(id).await.map_err(|error| {
+            tracing::warn!(identity = %id, %error, "no certificate");
+            CloseReason::IdentityError
+        })
+    }
+
+    /// A future of its own, because it serves everyone who waits for this tunnel and outlives who asked first.
+    fn dial(
+        &self,
+        key: &Key,
+        identity: &Arc<TlsIdentity>,
+    ) -> impl Future<Output = Result<reference::ReferenceTunnel, OpenError>> + 'static {
+        let worker = Rc::clone(self.worker);
+        let (namespace, identity, key) = (Arc::clone(&self.pod.namespace), Arc::clone(identity), key.clone());
+        async move {
+            let socket = worker.stock.dial(&namespace, key.peer);
+            let secure = async |io| {
+                let connected = tls::connect(&identity, &key.expected, key.peer.ip(), io).await;
+                let stream = connected.map_err(|error| open_error(&error))?;
+                let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+                worker.gauge.count_built(resumed);
+                Ok(stream)
+            };
+            reference::connect(&worker.shared.tunnels, socket, secure).await
+        }
+    }
+
+    fn request(&self, address: SocketAddr) -> ConnectRequest {
+        let own = identify::own_address(self.here, address.ip()).unwrap_or(self.client.ip());
+        let client = SocketAddr::new(own, self.client.port());
+        ConnectRequest {
+            authority: Authority::Address(address),
+            baggage: self.pod.baggage(self.here),
+            forwarded: headers::forwarded(client, self.service),
+            traceparent: None,
+            attempt: self.mark.cloned(),
+            connection: ConnectionId(self.record.id()),
+        }
+    }
+}

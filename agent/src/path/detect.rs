@@ -1,0 +1,252 @@
+//! Stage `detect`: what a connection to a service port speaks. What the Service declares wins; else what the port taught; else the
+//! first bytes, whoever sends them, while the other side is being reached. Nothing is taken from either side.
+//!
+//! | the port | what happens |
+//! |---|---|
+//! | declared `tcp`, or learnt to be server-first | connects, looks at nothing |
+//! | declared `tls` | connects; the ClientHello is looked at for its server name |
+//! | declared HTTP | waits for the request; whoever handles HTTP connects |
+//! | learnt to be HTTP | the same, but after a second of silence as below |
+//! | else | connects and races: the client's first bytes decide, or the server's |
+
+pub mod first;
+pub mod hello;
+mod peek;
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use super::connect::{Far, Reached};
+use crate::{
+    observe::CloseReason,
+    snapshot::{
+        Protocol, ServicePort,
+        protocol::{Lesson, Why},
+    },
+    tunnel::ReceiveHalf,
+};
+pub use first::{Guess, classify};
+pub use hello::sni;
+use {
+    first::{Spoke, classify_server},
+    hello::Hello,
+    peek::Seen,
+};
+
+/// How long a client that has begun may take to say enough, and how long a client of a port that is known for HTTP may take to begin
+/// before its endpoint is chosen.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a connection speaks, and its far side where one was reached on the way to knowing.
+pub enum Spoken {
+    /// Requests.
+    Http {
+        /// `Http1` or `Http2`; `Http1` also where a port that is declared as HTTP hears neither, which HTTP/1 then refuses.
+        version: Guess,
+        /// Opened while nobody knew; good for a first request, or to be dropped.
+        far: Option<Reached>,
+    },
+    /// Bytes that are only carried.
+    Opaque {
+        /// Always there on success.
+        far: Option<Reached>,
+        /// Server name of the application's own TLS.
+        sni: Option<String>,
+    },
+}
+
+/// Decides what a connection speaks and reaches the far side where that needs no request. `connect` is polled when it is needed.
+///
+/// # Errors
+/// `connect` did not reach anything.
+pub async fn decide(
+    port: &ServicePort,
+    near: &TcpStream,
+    connect: impl Future<Output = Result<Reached, CloseReason>>,
+) -> Result<(Spoken, Protocol, Why), CloseReason> {
+    let connect = pin!(connect);
+    match port.protocol {
+        Protocol::Tcp => Ok((opaque(connect.await?, None), Protocol::Tcp, port.protocol_why)),
+        Protocol::Tls => {
+            let (far, sni) = race_for_name(near, connect).await?;
+            Ok((opaque(far, sni), Protocol::Tls, port.protocol_why))
+        }
+        declared @ (Protocol::Http | Protocol::Http2 | Protocol::Grpc) => {
+            let version = match first_bytes(near).await {
+                Guess::Http2 => Guess::Http2,
+                _ => Guess::Http1,
+            };
+            Ok((Spoken::Http { version, far: None }, declared, port.protocol_why))
+        }
+        Protocol::Detect => undeclared(port, near, connect).await,
+    }
+}
+
+/// The client's first bytes; pending until they decide. `Other` also where the client ends or breaks first, `More` where it falls silent
+/// in the middle of a word.
+pub async fn first_bytes(near: &TcpStream) -> Guess {
+    let judge = |bytes: &[u8]| Some(classify(bytes)).filter(|guess| *guess != Guess::More);
+    match peek::until::<{ first::WINDOW }, Guess>(near, PATIENCE, judge).await {
+        Seen::Decided(guess) => guess,
+        Seen::Ended => Guess::Other,
+        Seen::TooLittle => Guess::More,
+    }
+}
+
+/// The server name of the client's TLS, once it has said it or will not.
+async fn server_name(near: &TcpStream) -> Option<String> {
+    let judge = |bytes: &[u8]| Some(hello::read(bytes)).filter(|hello| *hello != Hello::More);
+    match peek::until::<{ hello::WINDOW }, Hello>(near, PATIENCE, judge).await {
+        Seen::Decided(Hello::Name(name)) => Some(name),
+        Seen::Decided(Hello::Nameless | Hello::More) | Seen::Ended | Seen::TooLittle => None,
+    }
+}
+
+type Decided = Result<(Spoken, Protocol, Why), CloseReason>;
+
+async fn undeclared<C>(port: &ServicePort, near: &TcpStream, connect: Pin<&mut C>) -> Decided
+where
+    C: Future<Output = Result<Reached, CloseReason>>,
+{
+    let learnt = &port.state.learnt;
+    match learnt.lesson() {
+        Some(Lesson::ServerFirst) => return Ok((opaque(connect.await?, None), Protocol::Tcp, Why::Learnt)),
+        Some(Lesson::Http) => {
+            if let Ok(guess) = timeout(PATIENCE, first_bytes(near)).await {
+                return client_spoke(port, near, guess, None, connect).await;
+            }
+        }
+        Some(Lesson::ClientFirst) | None => {}
+    }
+    race_for_bytes(port, near, connect).await
+}
+
+/// Whichever side says something first.
+async fn race_for_bytes<C>(port: &ServicePort, near: &TcpStream, mut connect: Pin<&mut C>) -> Decided
+where
+    C: Future<Output = Result<Reached, CloseReason>>,
+{
+    let mut client = pin!(first_bytes(near));
+    let mut reached = tokio::select! {
+        biased;
+        guess = &mut client => return client_spoke(port, near, guess, None, connect).await,
+        reached = &mut connect => reached?,
+    };
+    let spoke = tokio::select! {
+        biased;
+        guess = &mut client => return client_spoke(port, near, guess, Some(reached), connect).await,
+        spoke = server_spoke(&mut reached.far) => spoke,
+    };
+    match spoke {
+        // The client's preface is still to come.
+        Spoke::Http2 => {
+            let guess = client.await;
+            client_spoke(port, near, guess, Some(reached), connect).await
+        }
+        Spoke::Other => {
+            port.state.learnt.note(Lesson::ServerFirst);
+            Ok((opaque(reached, None), Protocol::Tcp, Why::ServerFirst))
+        }
+        // What a server says to a client that it is tired of teaches nothing.
+        Spoke::Http1 | Spoke::Ended => Ok((opaque(reached, None), Protocol::Tcp, Why::ServerFirst)),
+    }
+}
+
+/// The client has decided; `far` where the far side is already there.
+async fn client_spoke<C>(
+    port: &ServicePort,
+    near: &TcpStream,
+    guess: Guess,
+    far: Option<Reached>,
+    connect: Pin<&mut C>,
+) -> Decided
+where
+    C: Future<Output = Result<Reached, CloseReason>>,
+{
+    let learnt = &port.state.learnt;
+    let protocol = match guess {
+        Guess::Http1 => Protocol::Http,
+        Guess::Http2 => Protocol::Http2,
+        Guess::Tls => Protocol::Tls,
+        Guess::Other | Guess::More => Protocol::Tcp,
+    };
+    if protocol.is_http() {
+        learnt.note(Lesson::Http);
+        return Ok((Spoken::Http { version: guess, far }, protocol, Why::FirstBytes));
+    }
+    let ended = guess == Guess::Other && is_empty(near);
+    let why = if ended || guess == Guess::More { Why::Silence } else { Why::FirstBytes };
+    if why == Why::FirstBytes {
+        learnt.note(Lesson::ClientFirst);
+    }
+    let (far, sni) = match far {
+        Some(far) if protocol == Protocol::Tls => (far, server_name(near).await),
+        Some(far) => (far, None),
+        None if protocol == Protocol::Tls => race_for_name(near, connect).await?,
+        None => (connect.await?, None),
+    };
+    Ok((opaque(far, sni), protocol, why))
+}
+
+/// Reaches the far side, and hears the client's ClientHello unless the server speaks before it.
+async fn race_for_name<C>(
+    near: &TcpStream,
+    mut connect: Pin<&mut C>,
+) -> Result<(Reached, Option<String>), CloseReason>
+where
+    C: Future<Output = Result<Reached, CloseReason>>,
+{
+    let mut name = pin!(server_name(near));
+    let mut reached = tokio::select! {
+        biased;
+        name = &mut name => return Ok((connect.await?, name)),
+        reached = &mut connect => reached?,
+    };
+    let name = tokio::select! {
+        biased;
+        name = &mut name => name,
+        _ = server_spoke(&mut reached.far) => None,
+    };
+    Ok((reached, name))
+}
+
+/// Whether there is nothing to read: the client left or shut down before it said anything.
+fn is_empty(near: &TcpStream) -> bool {
+    let peeked = rustix::net::recv(
+        near,
+        &mut [0_u8; 1][..],
+        rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
+    );
+    !matches!(peeked, Ok((1.., _)))
+}
+
+/// The server's first bytes, or its end.
+async fn server_spoke(far: &mut Far) -> Spoke {
+    match far {
+        Far::Socket(socket) => {
+            let judge = |bytes: &[u8]| Some(classify_server(bytes));
+            match peek::until::<{ first::WINDOW }, Spoke>(socket, PATIENCE, judge).await {
+                Seen::Decided(spoke) => spoke,
+                Seen::Ended | Seen::TooLittle => Spoke::Ended,
+            }
+        }
+        Far::Stream { receive, .. } => {
+            poll_fn(|cx| {
+                receive.poll_peek(cx).map(|next| next.map_or(Spoke::Ended, |bytes| classify_server(&bytes)))
+            })
+            .await
+        }
+    }
+}
+
+fn opaque(far: Reached, sni: Option<String>) -> Spoken {
+    Spoken::Opaque { far: Some(far), sni }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! The application's side: requests come in, one handler answers each, answers go out.
+//!
+//! ```text
+//! http1   one request after the other; near: what the loop, the request's body and the reply share
+//! http2   streams of one connection, each in a task of the connection
+//! reply   the way back to the client
+//! ```
+//!
+//! What is not unambiguous HTTP the loops answer themselves, with the status that the codec names, and close.
+
+mod http1;
+mod http2;
+mod near;
+mod reply;
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use http::{Request, Version};
+
+use super::body::{Body, BodyError};
+use crate::http1::HeadError;
+
+pub use http1::serve_http1;
+pub use http2::serve_http2;
+pub use reply::{Replied, Reply, ReplyOutcome};
+
+/// A request as it came in.
+pub struct Incoming {
+    /// Head and body, in the one form that requests have between both sides (see `path::http`). The version is what the client
+    /// speaks.
+    pub request: Request<Body>,
+    /// HTTP/1.0, HTTP/1.1 or HTTP/2.
+    pub version: Version,
+    /// The client asks for another protocol (`Connection: upgrade`) or sent CONNECT: [`Reply::upgrade`] may be used.
+    pub upgrade: bool,
+    /// The client waits for 100 before it sends the body. It gets one when the endpoint sent one, or when the body is
+    /// asked for.
+    pub expects_continue: bool,
+}
+
+/// What is done with requests.
+pub trait Handler: 'static {
+    /// Answers one request. Dropped when the client goes away before the answer is complete. A reply that is dropped unused
+    /// ends the connection (the stream) without an answer.
+    fn handle(self: Rc<Self>, request: Incoming, reply: Reply) -> impl Future<Output = ()> + 'static;
+
+    /// Told of what was refused as malformed; the loop has answered it.
+    fn malformed(&self, error: &HeadError) {
+        let _ = error;
+    }
+}
+
+/// Why a body that was to be sent could not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The body's own source broke.
+    Body(BodyError),
+    /// The client is gone.
+    Client,
+}

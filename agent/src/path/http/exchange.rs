@@ -1,0 +1,257 @@
+//! One request of a captured application: `read -> plan -> admit -> attempt (again) -> answer -> record`.
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode, Version, header, request::Parts};
+use tokio::time::timeout;
+
+use super::{
+    allowance::PodAllowance,
+    answer::{self, Local},
+    attempts::{self, Answered, Call},
+    body::Body,
+    downstream::{Incoming, Replied, Reply, ReplyOutcome},
+    head, mirror,
+    plan::{self, Decision, Plan},
+    replay::Replay,
+    watch,
+};
+use crate::{
+    observe::{
+        Connection, monotonic_ns,
+        requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
+    },
+    path::identify,
+    resilience::{budget::Budget, bulkhead, deadline::Deadline, limits},
+    snapshot::{LocalPod, Snapshot},
+    worker::{PodHere, Worker},
+};
+
+/// A captured connection that speaks HTTP.
+pub struct Session {
+    /// The worker that carries it.
+    pub worker: Rc<Worker>,
+    /// The calling pod.
+    pub pod: Rc<PodHere>,
+    /// The connection's record.
+    pub connection: Rc<Connection>,
+    /// The application's end.
+    pub client: SocketAddr,
+    /// Where the application connected to.
+    pub destination: SocketAddr,
+    /// The retry budget of the last request's service, and where that service keeps it.
+    pub(super) budget: RefCell<Option<(usize, Arc<Budget>)>>,
+}
+
+impl Session {
+    /// A connection of which no request was read yet.
+    #[must_use]
+    pub fn new(
+        worker: &Rc<Worker>,
+        pod: &Rc<PodHere>,
+        connection: Rc<Connection>,
+        client: SocketAddr,
+        destination: SocketAddr,
+    ) -> Rc<Self> {
+        let (worker, pod) = (Rc::clone(worker), Rc::clone(pod));
+        Rc::new(Self { worker, pod, connection, client, destination, budget: RefCell::default() })
+    }
+}
+
+/// A request as it was read, before anything is decided.
+struct Asked {
+    parts: Parts,
+    body: Body,
+    grpc: bool,
+    upgrade: bool,
+    deadline: Deadline,
+    started_ns: u64,
+    origin: Option<HeaderValue>,
+}
+
+/// Carries one request to its record. Dropped when the client leaves: what is under way is cancelled, and recorded so.
+pub async fn exchange(session: &Session, incoming: Incoming, reply: Reply) {
+    let snapshot = session.worker.snapshot();
+    let Some(here) = identify::local_pod(&snapshot, &session.pod).map(Arc::clone) else {
+        let gone = Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, "this pod left the mesh");
+        reply.respond(gone.response(false), None).await;
+        return;
+    };
+    let (asked, record) = Asked::read(session, &here, incoming);
+    let grpc = asked.grpc;
+    let decision = asked.decide(session, &snapshot, &here);
+    drop(snapshot);
+    let plan = match decision {
+        Decision::Forward(plan) => plan,
+        Decision::Answer(name, response) => {
+            name.iter().for_each(|name| record.route(name));
+            return finish(reply, &record, response).await;
+        }
+        Decision::Refuse(name, local) => {
+            name.iter().for_each(|name| record.route(name));
+            return refuse(reply, &record, &local, grpc).await;
+        }
+    };
+    plan.name().into_iter().for_each(|name| record.route(name));
+    record.service(&plan.port);
+    let _admitted = match admit(&here, &plan, &record) {
+        Ok(admitted) => admitted,
+        Err(local) => return refuse(reply, &record, &local, grpc).await,
+    };
+    let call = asked.call(session, &here, &plan, &record);
+    let answered =
+        attempts::run(&call, &mut |status, headers| reply.informational(status, &headers)).await;
+    match answered {
+        Ok(answered) => conclude(reply, &call, answered).await,
+        Err(local) => refuse(reply, &record, &local, grpc).await,
+    }
+}
+
+impl Asked {
+    fn read(session: &Session, here: &Arc<LocalPod>, incoming: Incoming) -> (Self, Rc<RequestRecord>) {
+        let (mut parts, body) = incoming.request.into_parts();
+        let started_ns = monotonic_ns();
+        let grpc = head::is_grpc(&parts.headers);
+        let deadline = head::deadline(&parts.headers, grpc, started_ns);
+        let mut random = || fastrand::u64(..);
+        let requests = &session.worker.shared.requests;
+        let request_id = request_id::of_or_new(&mut parts.headers, &mut random);
+        let trace = requests.trace(&mut parts.headers, &mut random);
+        let protocol = match incoming.version {
+            _ if grpc => RequestProtocol::Grpc,
+            Version::HTTP_2 => RequestProtocol::Http2,
+            _ => RequestProtocol::Http1,
+        };
+        let opening = RequestOpening {
+            connection_id: session.connection.id(),
+            pod: &here.workload,
+            client: session.client,
+            protocol,
+            head: &parts,
+            request_id: Some(&request_id),
+            trace: Some(trace),
+            started_ns,
+        };
+        let record = Rc::new(requests.begin(session.worker.index(), &opening));
+        let origin = parts.headers.get(header::ORIGIN).cloned();
+        (Self { parts, body, grpc, upgrade: incoming.upgrade, deadline, started_ns, origin }, record)
+    }
+
+    fn decide(&self, session: &Session, snapshot: &Snapshot, here: &LocalPod) -> Decision {
+        let place = (session.destination.ip(), session.destination.port());
+        let Some(port) = snapshot.service_ports.get(&place) else {
+            let text = "the service that this connection was made to is gone";
+            let local = Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, text);
+            return Decision::Refuse(None, local);
+        };
+        let routes = snapshot.routes.get(&place).map(|routes| &**routes);
+        plan::decide(port, routes, &here.workload.namespace, &self.parts, fastrand::u64(..))
+    }
+
+    /// The request as it leaves, with all that its attempts need.
+    fn call<'a>(
+        mut self,
+        session: &'a Session,
+        here: &'a Arc<LocalPod>,
+        plan: &'a Plan,
+        record: &'a Rc<RequestRecord>,
+    ) -> Call<'a> {
+        let limit = Deadline::after_any(self.started_ns, plan.request_timeout_ns());
+        let inherited = head::correlations(&self.parts.headers)
+            .into_iter()
+            .flatten()
+            .map(|key| session.pod.inherited_attempts(key, self.started_ns))
+            .max()
+            .unwrap_or_default();
+        plan.change_request(&mut self.parts);
+        Call {
+            session,
+            here,
+            plan,
+            record,
+            idempotent: head::is_idempotent(&self.parts.method, self.grpc),
+            parts: self.parts,
+            replay: Replay::new(self.body, PodAllowance::new(here)),
+            grpc: self.grpc,
+            upgrade: self.upgrade,
+            deadline: self.deadline.smallest(limit),
+            inherited,
+            origin: self.origin,
+            tried: RefCell::default(),
+        }
+    }
+}
+
+/// What a request holds while it is under way.
+struct Admitted {
+    _pod: bulkhead::Permit,
+    _service: limits::Permit,
+}
+
+fn admit(here: &Arc<LocalPod>, plan: &Plan, record: &RequestRecord) -> Result<Admitted, Local> {
+    let full = |text| Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::Overflow, text);
+    let pod = bulkhead::try_request(&here.load, &here.bulkhead).map_err(|limit| {
+        record.overflow(limit.as_str());
+        let namespace = &here.workload.namespace;
+        full(format!("this pod has reached its bulkhead `{}` (TrafficPolicy of namespace {namespace})", limit.as_str()))
+    })?;
+    let service = limits::try_request(&plan.port.state, &plan.port.policy.limits).map_err(|limit| {
+        record.overflow(limit.as_str());
+        full(format!("{} has reached the limit `{}` on this node", plan.port.hostname, limit.as_str()))
+    })?;
+    Ok(Admitted { _pod: pod, _service: service })
+}
+
+/// Hands the answer of an endpoint to the application.
+async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
+    let Answered { mut response, sending, upgraded, outstanding } = answered;
+    mirror::after_answer(call);
+    call.plan.change_response(call.origin.as_ref(), response.headers_mut());
+    call.record.response(response.status().as_u16(), answer::grpc_status(response.headers()));
+    call.record.response_headers(response.headers());
+    if let Some(upgraded) = upgraded {
+        let replied = reply.upgrade(response.map(|_| ()), upgraded).await;
+        return note(call.record, &replied);
+    }
+    let response = watch::trailers(response, call.grpc, call.record);
+    let replying = reply.respond(response, sending);
+    let replied = match call.deadline.remaining(monotonic_ns()) {
+        None => replying.await,
+        Some(left) => match timeout(Duration::from_nanos(left), replying).await {
+            Ok(replied) => replied,
+            Err(_) => {
+                // The head is gone: all that is left is to cut the body, which the client sees as an error.
+                call.record.flag(RequestFlag::UpstreamTimeout);
+                return call.record.finish(monotonic_ns());
+            }
+        },
+    };
+    if let ReplyOutcome::BodyFailed(_) = replied.outcome {
+        call.broke_off();
+    }
+    note(call.record, &replied);
+    drop(outstanding);
+}
+
+fn note(record: &RequestRecord, replied: &Replied) {
+    match replied.outcome {
+        ReplyOutcome::Finished => {}
+        ReplyOutcome::ClientGone => record.flag(RequestFlag::ClientGone),
+        ReplyOutcome::BodyFailed(_) => record.flag(RequestFlag::UpstreamClosed),
+    }
+    record.request_bytes(replied.received);
+    record.response_bytes(replied.sent);
+    record.finish(monotonic_ns());
+}
+
+async fn refuse(reply: Reply, record: &RequestRecord, local: &Local, grpc: bool) {
+    record.flag(local.flag);
+    finish(reply, record, local.response(grpc)).await;
+}
+
+/// Answers ourselves.
+async fn finish(reply: Reply, record: &RequestRecord, response: http::Response<Body>) {
+    record.response(response.status().as_u16(), answer::grpc_status(response.headers()));
+    let replied = reply.respond(response, None).await;
+    note(record, &replied);
+}

@@ -1,0 +1,228 @@
+//! The two halves of a byte stream under HTTP, whatever carries it: a socket, or a stream of a tunnel.
+//!
+//! A half that waits holds no buffer. What is queued leaves in one write; small pieces share one frame of a tunnel.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    net::Shutdown,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
+
+use crate::{
+    http1::{Sink, Source},
+    path::{
+        connect::Far,
+        flow::{self, drained},
+        relay::reset_on_drop,
+    },
+    tunnel::{ReceiveHalf, Reset, SendHalf, Tunnel, reference::ReferenceTunnel},
+};
+
+/// Pieces of one vectored write.
+const PIECES: usize = 32;
+/// Queued pieces of up to this many bytes together are copied into one frame of a tunnel.
+const MERGED: usize = 16 * 1024;
+
+/// Both halves.
+pub struct Wire {
+    /// From the peer.
+    pub source: WireSource,
+    /// To the peer.
+    pub sink: WireSink,
+}
+
+/// The reading half.
+pub struct WireSource {
+    /// What was read before this half was made.
+    ahead: Bytes,
+    from: From,
+}
+
+enum From {
+    Socket { socket: Rc<TcpStream>, chunk: usize },
+    Stream(<ReferenceTunnel as Tunnel>::Receive),
+}
+
+/// The writing half. Dropped without [`Sink::finish`] or [`Sink::abort`], a stream is cancelled and a socket is closed when its
+/// other half is dropped too.
+pub enum WireSink {
+    /// A socket.
+    Socket(Rc<TcpStream>),
+    /// A stream of a tunnel.
+    Stream(<ReferenceTunnel as Tunnel>::Send),
+}
+
+impl Wire {
+    /// A socket, of which `ahead` was read already.
+    #[must_use]
+    pub fn of_socket(socket: TcpStream, ahead: Bytes) -> Self {
+        let socket = Rc::new(socket);
+        let from = From::Socket { socket: Rc::clone(&socket), chunk: flow::SMALL };
+        Self { source: WireSource { ahead, from }, sink: WireSink::Socket(socket) }
+    }
+
+    /// What was reached.
+    #[must_use]
+    pub fn of_far(far: Far) -> Self {
+        match far {
+            Far::Socket(socket) => Self::of_socket(socket, Bytes::new()),
+            Far::Stream { send, receive, .. } => Self {
+                source: WireSource { ahead: Bytes::new(), from: From::Stream(receive) },
+                sink: WireSink::Stream(send),
+            },
+        }
+    }
+}
+
+impl WireSource {
+    /// Puts back what was read and not handed on.
+    #[must_use]
+    pub fn with_ahead(mut self, ahead: Bytes) -> Self {
+        self.ahead = ahead;
+        self
+    }
+}
+
+impl Source for WireSource {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Ok(std::mem::take(&mut self.ahead)));
+        }
+        match &mut self.from {
+            From::Socket { socket, chunk } => loop {
+                ready!(socket.poll_read_ready(context))?;
+                match flow::read_now(socket, chunk, flow::LARGE) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return Poll::Ready(read),
+                }
+            },
+            From::Stream(receive) => Poll::Ready(match ready!(receive.poll_data(context)) {
+                Some(Ok(data)) => Ok(data),
+                Some(Err(error)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
+                None => Ok(Bytes::new()),
+            }),
+        }
+    }
+
+    fn taken(&mut self, bytes: usize) {
+        if let From::Stream(receive) = &mut self.from
+            && bytes > 0
+        {
+            receive.release(bytes);
+        }
+    }
+}
+
+impl Sink for WireSink {
+    fn poll_write(&mut self, context: &mut Context<'_>, queue: &mut VecDeque<Bytes>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Socket(socket) => poll_write_socket(socket, context, queue),
+            Self::Stream(send) => poll_write_stream(send, context, queue),
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Socket(socket) => SockRef::from(&**socket).shutdown(Shutdown::Write),
+            Self::Stream(send) => {
+                send.finish().map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))
+            }
+        }
+    }
+
+    fn abort(&mut self) {
+        match self {
+            Self::Socket(socket) => reset_on_drop(socket),
+            Self::Stream(send) => send.reset(Reset::ConnectError),
+        }
+    }
+}
+
+fn poll_write_socket(
+    socket: &TcpStream,
+    context: &mut Context<'_>,
+    queue: &mut VecDeque<Bytes>,
+) -> Poll<io::Result<()>> {
+    while !queue.is_empty() {
+        ready!(socket.poll_write_ready(context))?;
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let mut offered = 0;
+        let mut count = 0;
+        for (piece, data) in pieces.iter_mut().zip(queue.iter()) {
+            *piece = IoSlice::new(data);
+            offered += data.len();
+            count += 1;
+        }
+        match socket.try_write_vectored(pieces.get(..count).unwrap_or_default()) {
+            Ok(written) => {
+                advance(queue, written);
+                if written < offered {
+                    drained(socket, Interest::WRITABLE);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Drops what was written from the front of the queue.
+fn advance(queue: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(front) = queue.front_mut() {
+        if front.len() > written {
+            front.advance(written);
+            return;
+        }
+        written -= front.len();
+        queue.pop_front();
+    }
+}
+
+fn poll_write_stream(
+    send: &mut impl SendHalf,
+    context: &mut Context<'_>,
+    queue: &mut VecDeque<Bytes>,
+) -> Poll<io::Result<()>> {
+    let broken = |error| io::Error::new(io::ErrorKind::ConnectionReset, error);
+    merge(queue);
+    while let Some(mut front) = queue.pop_front() {
+        if front.is_empty() {
+            continue;
+        }
+        let room = match send.poll_capacity(context, front.len()) {
+            Poll::Ready(Ok(room)) => room,
+            Poll::Ready(Err(error)) => {
+                queue.push_front(front);
+                return Poll::Ready(Err(broken(error)));
+            }
+            Poll::Pending => {
+                queue.push_front(front);
+                return Poll::Pending;
+            }
+        };
+        let piece = front.split_to(room.min(front.len()));
+        if !front.is_empty() {
+            queue.push_front(front);
+        }
+        send.send(piece).map_err(broken)?;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Each piece would be a frame of its own: what is small is cheaper to copy.
+fn merge(queue: &mut VecDeque<Bytes>) {
+    let total: usize = queue.iter().map(Bytes::len).sum();
+    if queue.len() < 2 || total > MERGED {
+        return;
+    }
+    let mut merged = BytesMut::with_capacity(total);
+    queue.drain(..).for_each(|piece| merged.extend_from_slice(&piece));
+    queue.push_back(merged.freeze());
+}

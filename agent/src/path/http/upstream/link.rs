@@ -1,0 +1,60 @@
+//! Reaches an endpoint for a pool.
+
+use tokio::time::Instant;
+
+use super::{Caller, Failure, Progress, SendError};
+use crate::{
+    observe::{Security, monotonic_ns},
+    path::{
+        connect::{Dialled, Journey, Setback},
+        http::io::Wire,
+    },
+    snapshot::{Endpoint, ServicePort, SpiffeId},
+    tunnel::RetryMark,
+};
+
+/// A new connection.
+pub(super) struct Reached {
+    pub(super) wire: Wire,
+    /// How long the endpoint took to accept, nanoseconds.
+    pub(super) took_ns: u64,
+    pub(super) made_ns: u64,
+    pub(super) security: Security,
+    pub(super) peer: Option<SpiffeId>,
+}
+
+/// Connects to an endpoint, by tunnel where it is captured.
+pub(super) async fn reach(
+    caller: &Caller<'_>,
+    port: &ServicePort,
+    endpoint: &Endpoint,
+    mark: Option<&RetryMark>,
+) -> Result<Reached, SendError> {
+    // Limits of the service on connections are asked here: `resilience::limits::try_connection`, its permit kept in
+    // `pool::About` (HTTP/1.1) and `http2::Share`.
+    let journey = Journey {
+        worker: caller.worker,
+        pod: caller.pod,
+        here: caller.here,
+        client: caller.client,
+        service: &port.hostname,
+        record: caller.record,
+        deadline: Instant::now() + caller.worker.shared.connect.total,
+        mark,
+    };
+    caller.record.endpoint(endpoint.address);
+    // Boxed: the state of a dial is large, and most requests need none.
+    let dialled = Box::pin(journey.to_endpoint(endpoint.address, endpoint.workload.as_ref())).await;
+    let Dialled { far, took, security, peer } = dialled.map_err(error_of)?;
+    let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    Ok(Reached { wire: Wire::of_far(far), took_ns, made_ns: monotonic_ns(), security, peer })
+}
+
+fn error_of(setback: Setback) -> SendError {
+    SendError {
+        progress: Progress::NotSent,
+        reason: Failure::Connect(setback.reason()),
+        elsewhere: matches!(setback, Setback::There(_)),
+        endpoints_fault: setback.is_endpoints_fault(),
+    }
+}
