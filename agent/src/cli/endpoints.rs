@@ -52,18 +52,19 @@ fn block(port: &EndpointsView, fit: Fit) -> String {
     if port.endpoints.is_empty() {
         return text + "no endpoints\n";
     }
+    // Numbers are never shortened.
     let columns = [
         Column { title: "ENDPOINT", rank: 0, least: 15 },
         Column { title: "POD", rank: 4, least: 12 },
-        Column { title: "WEIGHT", rank: 0, least: 6 },
-        Column { title: "RESPONSE", rank: 1, least: 8 },
-        Column { title: "RUNNING", rank: 2, least: 7 },
-        Column { title: "CONNS", rank: 5, least: 5 },
-        Column { title: "STATE", rank: 0, least: 8 },
-        Column { title: "FOR", rank: 0, least: 5 },
+        Column { title: "WEIGHT", rank: 0, least: 7 },
+        Column { title: "RESPONSE", rank: 1, least: 9 },
+        Column { title: "RUNNING", rank: 2, least: 10 },
+        Column { title: "CONNS", rank: 5, least: 10 },
+        Column { title: "STATE", rank: 0, least: 9 },
+        Column { title: "FOR", rank: 0, least: 7 },
         Column { title: "WHY", rank: 1, least: 12 },
-        Column { title: "FAILED", rank: 6, least: 6 },
-        Column { title: "CONNECT", rank: WIDE, least: 7 },
+        Column { title: "FAILED", rank: 6, least: 10 },
+        Column { title: "CONNECT", rank: WIDE, least: 9 },
     ];
     let rows: Vec<_> = port.endpoints.iter().map(row).collect();
     text + &draw(&columns, &rows, fit)
@@ -123,10 +124,10 @@ mod tests {
         };
         let text = text(&[port], Fit { width: Some(80), wide: false });
         let expected = "cart.shop:80  power_of_two  requests 2/8192\n\
-            ENDPOINT        WEIGHT  RESPONSE  RUNNING  STATE    FOR    WHY\n\
-            10.0.1.9:8080   100.0%  1.5ms     0        healthy  -      -\n\
-            10.0.1.10:8080  100.0%  1.5ms     0        spared   900ms  -\n\
-            10.0.1.11:8080  0.0%    1.5ms     0        ejected  1m1s   success_rate\n";
+            ENDPOINT        POD  WEIGHT  RESPONSE  RUNNING  STATE    FOR    WHY\n\
+            10.0.1.9:8080   -    100.0%  1.5ms     0        healthy  -      -\n\
+            10.0.1.10:8080  -    100.0%  1.5ms     0        spared   900ms  -\n\
+            10.0.1.11:8080  -    0.0%    1.5ms     0        ejected  1m1s   success_rate\n";
         assert_eq!(text, expected);
     }
 }

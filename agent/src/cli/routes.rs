@@ -21,14 +21,21 @@ pub struct RoutesArguments {
 }
 
 /// Asks and shows.
-pub(super) fn show(options: &Options, arguments: &RoutesArguments, out: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn show(
+    options: &Options,
+    arguments: &RoutesArguments,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
     let target = target("/routes", [("service", &arguments.service), ("namespace", &arguments.namespace)]);
     let routes: Vec<RoutesView> = client::ask(&options.admin_socket, &target)?;
     present(options, &routes, out, |fit| text(&routes, fit))
 }
 
 /// A path with the parts of a query that are there.
-pub(super) fn target<'a>(path: &str, parts: impl IntoIterator<Item = (&'a str, &'a Option<String>)>) -> String {
+pub(super) fn target<'a>(
+    path: &str,
+    parts: impl IntoIterator<Item = (&'a str, &'a Option<String>)>,
+) -> String {
     let mut target = path.to_owned();
     let mut mark = '?';
     for (name, value) in parts {

@@ -90,7 +90,10 @@ fn text(value: &Value, arguments: &TapArguments) -> String {
     );
     for name in ["grpc_status", "retries", "hedges", "limit", "route"] {
         if let Some(more) = value.get(name) {
-            text.push_str(&format!(" {name}={}", more.as_str().map_or_else(|| more.to_string(), str::to_owned)));
+            text.push_str(&format!(
+                " {name}={}",
+                more.as_str().map_or_else(|| more.to_string(), str::to_owned)
+            ));
         }
     }
     if word("flags") != "-" {

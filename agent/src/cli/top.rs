@@ -132,21 +132,24 @@ fn rate(before: &TopView, now: &TopView, seconds: f64) -> Rate {
     }
 }
 
+/// Numbers are not shortened.
+const NUMBER: usize = 20;
+
 fn text(rates: &[Rate], fit: Fit) -> String {
     if rates.is_empty() {
         return "no requests yet\n".to_owned();
     }
     let columns = [
         Column { title: "SERVICE", rank: 0, least: 12 },
-        Column { title: "RPS", rank: 0, least: 4 },
-        Column { title: "SUCCESS", rank: 0, least: 7 },
-        Column { title: "P50", rank: 1, least: 5 },
-        Column { title: "P99", rank: 0, least: 5 },
-        Column { title: "RETRY/S", rank: 2, least: 7 },
-        Column { title: "HEDGE/S", rank: 4, least: 7 },
-        Column { title: "NO-BUDGET/S", rank: 5, least: 11 },
-        Column { title: "OVERFLOW/S", rank: 3, least: 10 },
-        Column { title: "TOTAL", rank: WIDE, least: 5 },
+        Column { title: "RPS", rank: 0, least: NUMBER },
+        Column { title: "SUCCESS", rank: 0, least: NUMBER },
+        Column { title: "P50", rank: 1, least: NUMBER },
+        Column { title: "P99", rank: 0, least: NUMBER },
+        Column { title: "RETRY/S", rank: 2, least: NUMBER },
+        Column { title: "HEDGE/S", rank: 4, least: NUMBER },
+        Column { title: "NO-BUDGET/S", rank: 5, least: NUMBER },
+        Column { title: "OVERFLOW/S", rank: 3, least: NUMBER },
+        Column { title: "TOTAL", rank: WIDE, least: NUMBER },
     ];
     let rows: Vec<_> = rates.iter().map(row).collect();
     draw(&columns, &rows, fit)
@@ -200,8 +203,11 @@ mod tests {
     #[test]
     fn rates_are_what_was_added_in_the_interval() {
         let before = [view("cart", 100, 0, &[(5, 100)]), view("idle", 7, 0, &[(1, 7)])];
-        let now =
-            [view("cart", 300, 3, &[(5, 200), (9, 100)]), view("idle", 7, 0, &[(1, 7)]), view("new", 2000, 0, &[])];
+        let now = [
+            view("cart", 300, 3, &[(5, 200), (9, 100)]),
+            view("idle", 7, 0, &[(1, 7)]),
+            view("new", 2000, 0, &[]),
+        ];
         let rates = rates(&before, &now, 2.0, &arguments(None));
         assert_eq!(rates.iter().map(|rate| &*rate.service).collect::<Vec<_>>(), ["new", "cart", "idle"]);
         let cart = &rates[1];
@@ -214,15 +220,25 @@ mod tests {
 
     #[test]
     fn a_restarted_agent_counts_from_nothing() {
-        let rates = rates(&[view("cart", 100, 5, &[(5, 100)])], &[view("cart", 10, 1, &[(5, 10)])], 1.0, &arguments(None));
+        let rates = rates(
+            &[view("cart", 100, 5, &[(5, 100)])],
+            &[view("cart", 10, 1, &[(5, 10)])],
+            1.0,
+            &arguments(None),
+        );
         assert_eq!((rates[0].requests_per_second, rates[0].success_percent), (10.0, Some(90.0)));
     }
 
     #[test]
     fn a_service_is_named_in_three_ways() {
         let now = [view("cart", 1, 0, &[])];
-        let names =
-            [("cart", 1), ("cart.shop", 1), ("cart.shop.svc.cluster.local", 1), ("cart.other", 0), ("shop", 0)];
+        let names = [
+            ("cart", 1),
+            ("cart.shop", 1),
+            ("cart.shop.svc.cluster.local", 1),
+            ("cart.other", 0),
+            ("shop", 0),
+        ];
         for (name, count) in names {
             assert_eq!(rates(&[], &now, 1.0, &arguments(Some(name))).len(), count, "{name}");
         }

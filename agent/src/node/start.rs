@@ -23,7 +23,8 @@ use crate::{
     identity::IdentityStore,
     netns::{ListenerPorts, NamespaceThreads, SocketOptions},
     observe::{
-        AccessLog, ConnectionLimits, Connections, Requests, SeriesTable, access_log::AccessLogError,
+        AccessLog, ConnectionLimits, Connections, Requests, SeriesTable,
+        access_log::AccessLogError,
         monotonic_ns,
         otlp::{self, OtlpError, SpanQueue},
         requests::{LogRule, RequestOptions},

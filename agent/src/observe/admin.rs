@@ -83,7 +83,9 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
         "/workloads" => Answer::json(&workloads(&sources.snapshot.load(), (sources.captured)().as_ref())),
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
         "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
-        "/endpoints" => Answer::json(&breakers::endpoints(&sources.snapshot.load(), &Query::parse(query), monotonic_ns())),
+        "/endpoints" => {
+            Answer::json(&breakers::endpoints(&sources.snapshot.load(), &Query::parse(query), monotonic_ns()))
+        }
         "/top" => Answer::json(&sources.requests.top()),
         "/tap" => request_answers::tap(&sources.requests, &Query::parse(query)),
         "/certs" => Answer::json(&(sources.certificates)()),
@@ -126,9 +128,9 @@ fn fits(query: &Query<'_>, row: &Row) -> bool {
     let any = |test: &dyn Fn(&Workload) -> bool| pods.into_iter().flatten().any(|pod| test(pod));
     query.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
         && query.find("pod").is_none_or(|name| any(&|pod| &*pod.name == name))
-        && query.find("service").is_none_or(|name| {
-            progress.service.as_ref().is_some_and(|service| service.is(name))
-        })
+        && query
+            .find("service")
+            .is_none_or(|name| progress.service.as_ref().is_some_and(|service| service.is(name)))
         && query.find("state").is_none_or(|state| match state {
             "connecting" => progress.ending.is_none() && progress.connected_ns == 0,
             "open" => progress.ending.is_none() && progress.connected_ns != 0,

@@ -32,7 +32,8 @@ pub(super) fn endpoints(snapshot: &Snapshot, query: &Query<'_>, now_ns: u64) -> 
 
 fn view(port: &ServicePort, now_ns: u64) -> EndpointsView {
     let weights = balance::pick_weights(port, now_ns);
-    let weight = |place: usize| weights.iter().find(|(at, _)| *at == place).map_or(0.0, |(_, weight)| *weight);
+    let weight =
+        |place: usize| weights.iter().find(|(at, _)| *at == place).map_or(0.0, |(_, weight)| *weight);
     let endpoints = port.endpoints.iter().enumerate();
     EndpointsView {
         namespace: port.service_namespace.to_string(),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::snapshot::{
     ServicePort, ServiceRoutes, Snapshot,
-    routes::{Action, Backend, Filters, Rule, RouteTable, entry::Entry},
+    routes::{Action, Backend, Filters, RouteTable, Rule, entry::Entry},
 };
 use http::{HeaderName, Method};
 use hyper::{StatusCode, body::Bytes};
@@ -83,7 +83,8 @@ fn backend_views(backends: &[Backend]) -> Vec<RouteBackendView> {
     let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
     let percent = |weight: u32| if total == 0 { 0.0 } else { f64::from(weight) * 100.0 / total as f64 };
     let view = |backend: &Backend| {
-        let name = |port: &ServicePort| format!("{}.{}:{}", port.service_name, port.service_namespace, port.port);
+        let name =
+            |port: &ServicePort| format!("{}.{}:{}", port.service_name, port.service_namespace, port.port);
         RouteBackendView {
             service: backend.port.as_ref().ok().map(|port| name(port)),
             weight: backend.weight,
@@ -179,7 +180,9 @@ fn pieces(mut tapped: Tapped, shown: Vec<HeaderName>, max: u64) -> Pieces {
         }
         match tapped.missed() {
             0 => {}
-            missed => piece.extend_from_slice(format!("{{\"event\":\"missed\",\"count\":{missed}}}\n").as_bytes()),
+            missed => {
+                piece.extend_from_slice(format!("{{\"event\":\"missed\",\"count\":{missed}}}\n").as_bytes())
+            }
         }
         Poll::Ready((!piece.is_empty()).then(|| Bytes::from(piece)))
     })

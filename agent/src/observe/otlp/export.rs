@@ -18,7 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The endpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("--otlp-endpoint `{endpoint}`: {reason}; give http://HOST:PORT of a collector that takes OTLP over gRPC (port 4317)")]
+#[error(
+    "--otlp-endpoint `{endpoint}`: {reason}; give http://HOST:PORT of a collector that takes OTLP over gRPC (port 4317)"
+)]
 pub struct OtlpError {
     endpoint: String,
     reason: String,
@@ -54,7 +56,9 @@ async fn send(mut client: TraceServiceClient<Channel>, queue: SpanQueue) {
             let sent = send_batch(&mut client, &requests).await;
             queue.count_sent(requests.len() as u64, sent.is_ok());
             match (&sent, reachable) {
-                (Err(status), true) => tracing::warn!(%status, "the collector of --otlp-endpoint does not take spans"),
+                (Err(status), true) => {
+                    tracing::warn!(%status, "the collector of --otlp-endpoint does not take spans")
+                }
                 (Ok(()), false) => tracing::info!("the collector of --otlp-endpoint takes spans again"),
                 _ => {}
             }
@@ -63,7 +67,10 @@ async fn send(mut client: TraceServiceClient<Channel>, queue: SpanQueue) {
     }
 }
 
-async fn send_batch(client: &mut TraceServiceClient<Channel>, requests: &[Arc<Finished>]) -> Result<(), tonic::Status> {
+async fn send_batch(
+    client: &mut TraceServiceClient<Channel>,
+    requests: &[Arc<Finished>],
+) -> Result<(), tonic::Status> {
     let resource_spans = span::batch(requests, wall_offset_ns(), &mut || fastrand::u64(..));
     let request = ExportTraceServiceRequest { resource_spans };
     if client.export(request.clone()).await.is_ok() {

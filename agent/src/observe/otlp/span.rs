@@ -8,11 +8,7 @@ use crate::{
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
     resource::v1::Resource,
-    trace::v1::{
-        ResourceSpans, ScopeSpans, Span, Status,
-        span::SpanKind,
-        status::StatusCode,
-    },
+    trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::SpanKind, status::StatusCode},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -138,7 +134,10 @@ fn attributes(request: &Finished) -> Vec<KeyValue> {
         text("url.scheme", "http"),
         text("url.path", details.uri.path()),
         text("network.protocol.name", "http"),
-        text("network.protocol.version", if request.protocol == RequestProtocol::Http1 { "1.1" } else { "2" }),
+        text(
+            "network.protocol.version",
+            if request.protocol == RequestProtocol::Http1 { "1.1" } else { "2" },
+        ),
         number_of("http.request.body.size", request.request_bytes),
         number_of("http.response.body.size", request.response_bytes),
         text("posthaste.response_flags", &request.flags.text()),

@@ -62,7 +62,13 @@ fn requests(queue: &SpanQueue) -> Requests {
 }
 
 /// One request; `headers` beside the host.
-fn request(requests: &Requests, protocol: RequestProtocol, uri: &str, headers: &[(&str, &str)], failed: bool) -> RequestTrace {
+fn request(
+    requests: &Requests,
+    protocol: RequestProtocol,
+    uri: &str,
+    headers: &[(&str, &str)],
+    failed: bool,
+) -> RequestTrace {
     let caller = pod("web-1", "web");
     let mut head = head("GET", uri, headers);
     let mut draws = 0;
@@ -70,7 +76,8 @@ fn request(requests: &Requests, protocol: RequestProtocol, uri: &str, headers: &
         draws += 1;
         draws
     });
-    let record = requests.begin(0, &super::super::RequestOpening { protocol, trace: Some(trace), ..opening(&caller, &head) });
+    let record = requests
+        .begin(0, &super::super::RequestOpening { protocol, trace: Some(trace), ..opening(&caller, &head) });
     record.service(&service_port("cart"));
     record.endpoint(endpoint(2), None, Security::MutualTls);
     if failed {
@@ -93,7 +100,10 @@ fn attributes(all: &[KeyValue]) -> BTreeMap<String, String> {
     all.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
 }
 
-async fn spans(received: &mut mpsc::UnboundedReceiver<ResourceSpans>, count: usize) -> (BTreeMap<String, String>, Vec<Span>) {
+async fn spans(
+    received: &mut mpsc::UnboundedReceiver<ResourceSpans>,
+    count: usize,
+) -> (BTreeMap<String, String>, Vec<Span>) {
     let mut resource = BTreeMap::new();
     let mut all = Vec::new();
     while all.len() < count {
@@ -177,7 +187,10 @@ async fn a_collector_that_comes_late_gets_what_comes_after() {
     let (_, spans) = spans(&mut received, 1).await;
     let shown = attributes(&spans[0].attributes);
     assert_eq!(spans[0].name, "shop.Cart/Add");
-    assert_eq!((&*shown["rpc.service"], &*shown["rpc.method"], &*shown["rpc.grpc.status_code"]), ("shop.Cart", "Add", "14"));
+    assert_eq!(
+        (&*shown["rpc.service"], &*shown["rpc.method"], &*shown["rpc.grpc.status_code"]),
+        ("shop.Cart", "Add", "14")
+    );
     assert_eq!((&*shown["error.type"], spans[0].status.as_ref().unwrap().code), ("14", 2));
     assert!(spans[0].parent_span_id.is_empty());
 }

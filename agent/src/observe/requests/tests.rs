@@ -5,7 +5,7 @@
 use super::*;
 use crate::{
     observe::{
-        ConnectionLimits, Connections, Metrics, SeriesTable, Security, Sources, admin, http,
+        ConnectionLimits, Connections, Metrics, Security, SeriesTable, Sources, admin, http, monotonic_ns,
         series::FORGET_AFTER_NS,
         tests::{Captured, pod, run, samples},
     },
@@ -87,7 +87,8 @@ fn scrape(requests: &Requests) -> String {
 /// One request with everything: a retry, a hedge, a limit, an ejection.
 fn eventful(requests: &Requests, worker: usize, status: u16) {
     let (caller, called, port) = (pod("web-1", "web"), pod("cart-1", "cart"), service_port("cart"));
-    let head = head("GET", "/items?secret=1", &[("host", "cart"), ("user-agent", "curl"), ("x-token", "hidden")]);
+    let head =
+        head("GET", "/items?secret=1", &[("host", "cart"), ("user-agent", "curl"), ("x-token", "hidden")]);
     let record = requests.begin(worker, &opening(&caller, &head));
     assert_eq!(requests.active(), 1);
     record.route(&route());
@@ -102,7 +103,10 @@ fn eventful(requests: &Requests, worker: usize, status: u16) {
     record.overflow("retries");
     record.request_bytes(10);
     record.response(status, None);
-    record.response_headers(&HeaderMap::from_iter([(::http::header::SERVER, HeaderValue::from_static("nginx"))]));
+    record.response_headers(&HeaderMap::from_iter([(
+        ::http::header::SERVER,
+        HeaderValue::from_static("nginx"),
+    )]));
     record.first_byte(1_002_000_000);
     record.first_byte(1_009_000_000);
     record.response_bytes(600);
@@ -165,7 +169,11 @@ fn a_scrape_shows_istios_metrics_and_ours() {
     classes.sort_unstable();
     assert_eq!(classes, [1, 2]);
     let again = scrape(&requests);
-    assert_eq!(samples(&again, "istio_requests_total").iter().map(|one| one.1).sum::<u64>(), 3, "counted once");
+    assert_eq!(
+        samples(&again, "istio_requests_total").iter().map(|one| one.1).sum::<u64>(),
+        3,
+        "counted once"
+    );
     let top = requests.top();
     assert_eq!((top[0].requests, top[0].failures, top[0].retries), (3, 1, 3));
     assert_eq!(percentile(&top[0].latencies, 0.5).map(|us| us / 256), Some(3500 / 256));
@@ -272,15 +280,24 @@ fn series_are_bounded_shared_and_forgotten() {
     let totals = samples(&text, "istio_requests_total");
     assert_eq!(totals.iter().map(|one| one.1).sum::<u64>(), 24);
     let unknown: Vec<_> = totals.iter().filter(|one| one.0.contains("source_workload=\"unknown\"")).collect();
-    assert_eq!((totals.len(), unknown.len()), (4, 2), "one of unknowns for each status beyond the limit: {totals:?}");
+    assert_eq!(
+        (totals.len(), unknown.len()),
+        (4, 2),
+        "one of unknowns for each status beyond the limit: {totals:?}"
+    );
     let nobody = HashSet::new();
-    requests.sweep(&nobody, &Snapshot::default(), 1);
-    requests.sweep(&nobody, &Snapshot::default(), FORGET_AFTER_NS + 1);
+    let now_ns = monotonic_ns();
+    requests.sweep(&nobody, &Snapshot::default(), now_ns);
+    requests.sweep(&nobody, &Snapshot::default(), now_ns + FORGET_AFTER_NS);
     assert_eq!(requests.0.books.series.all().len(), 2, "unknowns stay");
     eventful(&requests, 0, 200);
     requests.gather();
     let all = requests.0.books.series.all();
-    assert_eq!(all.iter().map(|one| one.requests.load(Relaxed)).sum::<u64>(), 4, "the new one is counted somewhere");
+    assert_eq!(
+        all.iter().map(|one| one.requests.load(Relaxed)).sum::<u64>(),
+        4,
+        "the new one is counted somewhere"
+    );
 }
 
 #[test]
@@ -339,13 +356,18 @@ fn serve(requests: &Requests, snapshot: Snapshot, socket: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(async { admin::listen(socket) }).unwrap();
     // Ends with the process: it serves for ever.
-    std::thread::spawn(move || runtime.block_on(http::serve(listener, admin::admin_answers(sources, metrics))));
+    std::thread::spawn(move || {
+        runtime.block_on(http::serve(listener, admin::admin_answers(sources, metrics)))
+    });
 }
 
 fn world() -> Snapshot {
     use crate::snapshot::{
         Service, ServiceRoutes,
-        routes::{Action, Backend, Filters, Rule, RouteTable, entry::{Entry, PathMatch}},
+        routes::{
+            Action, Backend, Filters, RouteTable, Rule,
+            entry::{Entry, PathMatch},
+        },
     };
     let port = Arc::new(service_port("cart"));
     let backends = vec![
@@ -396,7 +418,10 @@ fn commands_show_routes_endpoints_rates_and_requests() {
     let endpoints: serde_json::Value = serde_json::from_str(&endpoints).unwrap();
     let only = &endpoints[0]["endpoints"][0];
     assert_eq!((&only["address"], &only["state"]), (&"10.0.1.1:8080".into(), &"healthy".into()));
-    assert_eq!((&only["weight_percent"], &endpoints[0]["running"][2]["limit"]), (&100.0.into(), &8192.into()));
+    assert_eq!(
+        (&only["weight_percent"], &endpoints[0]["running"][2]["limit"]),
+        (&100.0.into(), &8192.into())
+    );
 
     let busy = requests.clone();
     let traffic = std::thread::spawn(move || {
@@ -406,7 +431,11 @@ fn commands_show_routes_endpoints_rates_and_requests() {
         }
     });
     let tapped = run(&socket, &["tap", "--max", "3", "--path", "/items", "--headers", "x-token"]).unwrap();
-    assert_eq!(tapped.matches(" GET cart/items?secret=1 200 3.500ms shop/web-1 -> shop/cart-1").count(), 3, "{tapped}");
+    assert_eq!(
+        tapped.matches(" GET cart/items?secret=1 200 3.5ms shop/web-1 -> shop/cart-1").count(),
+        3,
+        "{tapped}"
+    );
     assert_eq!(tapped.matches("\n  > x-token: hidden").count(), 3, "{tapped}");
     let top = run(&socket, &["top", "--once", "--interval", "0.2", "-o", "json"]).unwrap();
     let top: serde_json::Value = serde_json::from_str(&top).unwrap();
@@ -416,6 +445,7 @@ fn commands_show_routes_endpoints_rates_and_requests() {
     let wrong = run(&socket, &["tap", "--status", "x"]).unwrap_err();
     assert!(wrong.contains("400") && wrong.contains("`status` is 404, 5xx or 500-503"), "{wrong}");
     let metrics = String::from_utf8(crate::cli::client::fetch(&socket, "/metrics").unwrap()).unwrap();
-    let breaker = "posthaste_breaker_requests{service=\"cart.shop.svc.cluster.local\",port=\"80\",family=\"ipv4\"} 0";
+    let breaker =
+        "posthaste_breaker_requests{service=\"cart.shop.svc.cluster.local\",port=\"80\",family=\"ipv4\"} 0";
     assert!(metrics.contains(breaker), "{metrics}");
 }
