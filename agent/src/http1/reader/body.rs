@@ -49,8 +49,10 @@ impl<S: Source> Reader<S> {
     /// Bytes of content still to come, where known.
     pub fn remaining(&self) -> Option<u64> {
         match self.decoding {
-            Decoding::Done | Decoding::Trailers(_) => Some(0),
+            Decoding::Done => Some(0),
             Decoding::Exact(left) => Some(left),
+            // A message with a content length has no trailers.
+            Decoding::Trailers(_) => None,
             Decoding::Chunked(_) | Decoding::UntilClose | Decoding::Broken(_) => None,
         }
     }
