@@ -78,10 +78,9 @@ fn commands_show_routes_endpoints_rates_and_requests() {
         (&100.0.into(), &8192.into())
     );
 
-    let busy = requests.clone();
     let traffic = std::thread::spawn(move || {
         for _ in 0..200 {
-            eventful(&busy, 0, 200);
+            eventful(&requests, 0, 200);
             std::thread::sleep(Duration::from_millis(5));
         }
     });
