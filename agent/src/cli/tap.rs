@@ -42,7 +42,7 @@ pub(super) fn show(options: &Options, arguments: &TapArguments, out: &mut dyn Wr
                 Output::Table | Output::Wide => writeln!(out, "{}", text(&value, arguments))?,
             }
             out.flush()?;
-            left.set(left.get().saturating_sub(u64::from(value["event"] == "request")));
+            left.set(left.get().saturating_sub(u64::from(is_request(&value))));
             Ok(left.get() > 0)
         };
         client::follow(&options.admin_socket, &request(arguments, left.get()), &mut take)??;
@@ -70,13 +70,18 @@ fn request(arguments: &TapArguments, left: u64) -> String {
     target
 }
 
+/// The other lines say how many were missed.
+fn is_request(value: &Value) -> bool {
+    value.get("event").is_some_and(|event| event == "request")
+}
+
 /// One line for people, and one more for each header that was asked for.
 fn text(value: &Value, arguments: &TapArguments) -> String {
     let word = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or("-");
-    if word("event") == "missed" {
-        return format!("... {} more went by too fast", value["count"]);
-    }
     let number = |name: &str| value.get(name).map_or_else(|| "-".to_owned(), Value::to_string);
+    if !is_request(value) {
+        return format!("... {} more went by too fast", number("count"));
+    }
     let time = word("time").get(11..23).unwrap_or("-");
     let mut text = format!(
         "{time} {} {}{} {} {}ms {} -> {}",
@@ -85,8 +90,8 @@ fn text(value: &Value, arguments: &TapArguments) -> String {
         word("path"),
         number("status"),
         number("duration_ms"),
-        party(&value["source"]),
-        party(&value["destination"]),
+        party(value.get("source")),
+        party(value.get("destination")),
     );
     for name in ["grpc_status", "retries", "hedges", "limit", "route"] {
         if let Some(more) = value.get(name) {
@@ -112,8 +117,8 @@ fn text(value: &Value, arguments: &TapArguments) -> String {
 }
 
 /// The pod, where it is known, else the address.
-fn party(party: &Value) -> String {
-    let word = |name: &str| party.get(name).and_then(Value::as_str);
+fn party(party: Option<&Value>) -> String {
+    let word = |name: &str| party?.get(name)?.as_str();
     match (word("namespace"), word("pod")) {
         (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
         _ => word("address").unwrap_or("-").to_owned(),

@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::{MetricType, exemplar::Exemplar},
     registry::Registry,
 };
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 /// The registry behind `/metrics`.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ pub(crate) fn histogram(
     buckets: &[(f64, u64)],
 ) -> fmt::Result {
     let count = buckets.iter().map(|(_, count)| count).sum();
-    let absent: Option<&std::collections::HashMap<usize, Exemplar<[(&'static str, &'static str); 0], f64>>> =
-        None;
+    type NoExemplars<'a> = Option<&'a HashMap<usize, Exemplar<[(&'static str, &'static str); 0], f64>>>;
+    let absent: NoExemplars<'_> = None;
     family.encode_family(&Pairs(labels))?.encode_histogram(sum, count, buckets, absent)
 }
 

@@ -141,7 +141,9 @@ fn refused(policy: &RetryPolicy, attempt: &Attempt, failed: Failed) -> Option<Wh
         () if !named => Some(Why::NotRetriable),
         () if attempt.inherited_attempts > 0 => Some(Why::Inherited),
         // An answer with a status that a route names says that the request may be repeated; silence after sending does not (GEP-1731).
-        () if !(attempt.idempotent || policy.any_method && failed != Failed::Sent) => Some(Why::NotIdempotent),
+        () if !(attempt.idempotent || policy.any_method && failed != Failed::Sent) => {
+            Some(Why::NotIdempotent)
+        }
         () if sent(attempt) > policy.attempts => Some(Why::Exhausted),
         () => None,
     }

@@ -237,7 +237,9 @@ mod tests {
             tasks.add(async move { flag.set(receiver.await.is_ok()) });
             yield_now().await;
             tasks.add(async { std::panic::resume_unwind(Box::new("a defect")) });
-            tasks.add(async move { let _ = sender.send(()); });
+            tasks.add(async move {
+                let _ = sender.send(());
+            });
             for _ in 0..10 {
                 yield_now().await;
             }

@@ -82,12 +82,17 @@ fn connect_and_upgrade_pass_bytes_both_ways() {
     let _server = Faulty::start(&web.server, 8080, "one").unwrap();
     for protocol in PROTOCOLS {
         let to = web.address(protocol, Family::V4);
-        let answer = web.raw(to, "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n\x01\x02 not HTTP");
+        let answer =
+            web.raw(to, "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n\x01\x02 not HTTP");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}\n{}", logs(&web.mesh));
         assert!(answer.ends_with("\x01\x02 not HTTP"), "{answer}");
         let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
         let answer = web.raw(to, &format!("{head}first words\n"));
-        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("first words\n"), "{answer}\n{}", logs(&web.mesh));
+        assert!(
+            answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("first words\n"),
+            "{answer}\n{}",
+            logs(&web.mesh)
+        );
     }
 }
 
@@ -101,7 +106,17 @@ fn an_answer_that_comes_before_the_body_is_sent() {
         let url = format!("http://{}/early", web.address(protocol, Family::V4));
         for extra in ["Expect: 100-continue", "Expect:"] {
             let upload = upload.display().to_string();
-            let line = ["-X", "POST", "-H", extra, "--data-binary", &format!("@{upload}"), "-w", " %{http_code}", &url];
+            let line = [
+                "-X",
+                "POST",
+                "-H",
+                extra,
+                "--data-binary",
+                &format!("@{upload}"),
+                "-w",
+                " %{http_code}",
+                &url,
+            ];
             let answer = web.client.run(&[&["curl", "-sS", "--max-time", "20"], &line[..]].concat()).unwrap();
             // curl may find the connection closed while it sends, and still has read the answer.
             assert_eq!(answer.stdout, "early 413", "{extra}: {}\n{}", answer.stderr, logs(&web.mesh));
@@ -115,9 +130,15 @@ fn trailers_and_pipelined_requests() {
     let server = Faulty::start(&web.server, 8080, "one").unwrap();
     for protocol in PROTOCOLS {
         let to = web.address(protocol, Family::V4);
-        let trailers = web.raw(to, "GET /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n");
-        assert!(trailers.to_ascii_lowercase().ends_with("0\r\nx-trailer: end\r\n\r\n"), "{trailers}\n{}", logs(&web.mesh));
-        let one = |path: &str, end: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Id: {path}\r\n{end}\r\n");
+        let trailers =
+            web.raw(to, "GET /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n");
+        assert!(
+            trailers.to_ascii_lowercase().ends_with("0\r\nx-trailer: end\r\n\r\n"),
+            "{trailers}\n{}",
+            logs(&web.mesh)
+        );
+        let one =
+            |path: &str, end: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Id: {path}\r\n{end}\r\n");
         let pipelined = one("/size/1", "") + &one("/size/2", "") + &one("/size/3", "Connection: close\r\n");
         let answer = web.raw(to, &pipelined);
         assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 3, "{answer}\n{}", logs(&web.mesh));
@@ -134,11 +155,14 @@ fn a_thousand_requests_each_arrive_once() {
     let mut web = Web::start();
     let server = Faulty::start(&web.server, 8080, "one").unwrap();
     for (number, (protocol, http2)) in
-        [(None, false), (Some("http"), false), (None, true), (Some("kubernetes.io/h2c"), true)].into_iter().enumerate()
+        [(None, false), (Some("http"), false), (None, true), (Some("kubernetes.io/h2c"), true)]
+            .into_iter()
+            .enumerate()
     {
         let to = web.address(protocol, Family::V4);
         let id = format!("run{number}");
-        let spec = Spec { http2, streams: 5, method: "POST".to_owned(), body: 2000, id, ..Spec::requests(1000, 8) };
+        let spec =
+            Spec { http2, streams: 5, method: "POST".to_owned(), body: 2000, id, ..Spec::requests(1000, 8) };
         let report = load::of(&web.client, to, &spec).unwrap();
         assert_eq!(report.status(200), 1000, "{report:?}\n{}", logs(&web.mesh));
         let seen = server.seen(&web.server).unwrap();

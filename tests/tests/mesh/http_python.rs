@@ -33,7 +33,11 @@ fn requests_and_aiohttp_to_hypercorn() {
 fn httpx_over_http2_to_hypercorn() {
     let mut web = Web::start();
     let _server = python::hypercorn(&web.server, 8080).unwrap();
-    let table = [(None, Family::V4), (Some("kubernetes.io/h2c"), Family::V4), (Some("kubernetes.io/h2c"), Family::V6)];
+    let table = [
+        (None, Family::V4),
+        (Some("kubernetes.io/h2c"), Family::V4),
+        (Some("kubernetes.io/h2c"), Family::V6),
+    ];
     for (protocol, family) in table {
         let address = web.address(protocol, family);
         web.checks("with_httpx.py", &format!("http://{address}"));

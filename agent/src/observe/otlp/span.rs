@@ -47,7 +47,7 @@ fn of_pod(pod: &Workload, spans: Vec<Span>) -> ResourceSpans {
     };
     ResourceSpans {
         resource: Some(Resource {
-            attributes: attributes.map(|(key, value)| text(key, &**value)).collect(),
+            attributes: attributes.map(|(key, value)| text(key, value)).collect(),
             ..Resource::default()
         }),
         scope_spans: vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }],

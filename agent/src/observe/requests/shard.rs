@@ -24,11 +24,14 @@ const CACHE_LIMIT: usize = 4096;
 /// Service ports and rules that are counted apart; more share one of unknowns, or none.
 const TALLIES: usize = 10_000;
 
+type ServiceKey = (Arc<str>, u16);
+
 /// What is shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Books {
     pub(crate) series: RequestSeriesTable,
-    services: Mutex<HashMap<(Arc<str>, u16), Arc<ServiceTally>>>,
+    /// By host name and port.
+    services: Mutex<HashMap<ServiceKey, Arc<ServiceTally>>>,
     routes: Mutex<HashMap<RouteKey, Arc<RouteTally>>>,
 }
 

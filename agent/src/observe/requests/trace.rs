@@ -196,7 +196,8 @@ mod tests {
     fn a_context_is_kept_continued_or_made() {
         let no = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         // (what came, spans are exported, new traces are sampled) -> (untouched, recorded, sampled)
-        let table: [(&[&str], bool, bool, bool, bool, bool); 8] = [
+        type Case<'a> = (&'a [&'a str], bool, bool, bool, bool, bool);
+        let table: [Case<'_>; 8] = [
             (&[GOOD], false, true, true, false, true),
             (&[GOOD], true, false, false, true, true),
             (&[no], true, true, true, false, false),

@@ -193,7 +193,8 @@ impl Call<'_> {
         let Some(endpoint) = self.pick(now) else { return Tried::Over(self.nobody()) };
         self.tried.borrow_mut().push(endpoint.address);
         let outstanding = Outstanding::request(&endpoint.load);
-        let limit = [self.deadline.remaining(now), self.plan.attempt_timeout_ns()].into_iter().flatten().min();
+        let limit =
+            [self.deadline.remaining(now), self.plan.attempt_timeout_ns()].into_iter().flatten().min();
         let sending = self.send(endpoint, number, informed);
         let sent = match limit {
             None => Ok(sending.await),

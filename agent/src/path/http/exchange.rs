@@ -73,7 +73,8 @@ struct Asked {
 pub async fn exchange(session: &Session, incoming: Incoming, reply: Reply) {
     let snapshot = session.worker.snapshot();
     let Some(here) = identify::local_pod(&snapshot, &session.pod).map(Arc::clone) else {
-        let gone = Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, "this pod left the mesh");
+        let gone =
+            Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, "this pod left the mesh");
         reply.respond(gone.response(false), None).await;
         return;
     };
@@ -99,8 +100,7 @@ pub async fn exchange(session: &Session, incoming: Incoming, reply: Reply) {
         Err(local) => return refuse(reply, &record, &local, grpc).await,
     };
     let call = asked.call(session, &here, &plan, &record);
-    let answered =
-        attempts::run(&call, &mut |status, headers| reply.informational(status, &headers)).await;
+    let answered = attempts::run(&call, &mut |status, headers| reply.informational(status, &headers)).await;
     match answered {
         Ok(answered) => conclude(reply, &call, answered).await,
         Err(local) => refuse(reply, &record, &local, grpc).await,
@@ -193,7 +193,10 @@ fn admit(here: &Arc<LocalPod>, plan: &Plan, record: &RequestRecord) -> Result<Ad
     let pod = bulkhead::try_request(&here.load, &here.bulkhead).map_err(|limit| {
         record.overflow(limit.as_str());
         let namespace = &here.workload.namespace;
-        full(format!("this pod has reached its bulkhead `{}` (TrafficPolicy of namespace {namespace})", limit.as_str()))
+        full(format!(
+            "this pod has reached its bulkhead `{}` (TrafficPolicy of namespace {namespace})",
+            limit.as_str()
+        ))
     })?;
     let service = limits::try_request(&plan.port.state, &plan.port.policy.limits).map_err(|limit| {
         record.overflow(limit.as_str());

@@ -24,13 +24,17 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 #[must_use]
 pub fn deadline(headers: &HeaderMap, grpc: bool, now_ns: u64) -> Deadline {
     let mut deadline = Deadline::none();
-    if grpc && let Some(ns) = headers.get(GRPC_TIMEOUT).and_then(|value| grpc_timeout::parse(value.as_bytes())) {
+    if grpc
+        && let Some(ns) = headers.get(GRPC_TIMEOUT).and_then(|value| grpc_timeout::parse(value.as_bytes()))
+    {
         deadline = Deadline::after(now_ns, ns);
     }
     match headers.get(EXPECTED_TIMEOUT).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()) {
         // Envoy's zero is "without end".
         None | Some(0) => deadline,
-        Some(milliseconds) => deadline.smallest(Deadline::after(now_ns, milliseconds.saturating_mul(MILLISECOND))),
+        Some(milliseconds) => {
+            deadline.smallest(Deadline::after(now_ns, milliseconds.saturating_mul(MILLISECOND)))
+        }
     }
 }
 
@@ -77,7 +81,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]

@@ -59,7 +59,10 @@ pub fn decide(
     match &choice.rule.action {
         Action::Invalid(reason) => {
             let text = format!("the route is not valid: {reason}");
-            Decision::Refuse(name, Local::new(StatusCode::INTERNAL_SERVER_ERROR, RequestFlag::NoCluster, text))
+            Decision::Refuse(
+                name,
+                Local::new(StatusCode::INTERNAL_SERVER_ERROR, RequestFlag::NoCluster, text),
+            )
         }
         Action::Redirect(redirect) => {
             let (authority, scheme) = (head::authority(parts), head::scheme(parts));
