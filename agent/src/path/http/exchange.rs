@@ -208,6 +208,7 @@ fn admit(here: &Arc<LocalPod>, plan: &Plan, record: &RequestRecord) -> Result<Ad
 /// Hands the answer of an endpoint to the application.
 async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
     let Answered { mut response, sending, upgraded, outstanding } = answered;
+    call.record.first_byte(monotonic_ns());
     mirror::after_answer(call);
     call.plan.change_response(call.origin.as_ref(), response.headers_mut());
     call.record.response(response.status().as_u16(), answer::grpc_status(response.headers()));

@@ -46,7 +46,6 @@ impl Trial<'_> {
         load::penalise(&self.endpoint.load, now_ns, hints.penalty(status));
         self.learn(outcome, Some(took_ns), now_ns);
         call.record.endpoint(self.endpoint.address, self.endpoint.workload.as_ref(), answer.security);
-        call.record.first_byte(now_ns);
         self.note(AttemptOutcome::Status(status.as_u16()), took_ns);
         let failed = self.failure(status, grpc);
         let answered = Box::new(Answered {
