@@ -10,6 +10,7 @@ mod crash;
 mod endings;
 mod http_curl;
 mod http_python;
+mod http_requests;
 mod http_scene;
 mod leaks;
 mod manifests;
