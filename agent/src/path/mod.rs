@@ -34,7 +34,7 @@ enum Onward {
     /// Byte by byte.
     Relay(Reached),
     /// Request by request.
-    Http(Guess, SocketAddr),
+    Http(SocketAddr),
 }
 
 /// Carries one connection, from its arrival to its record.
@@ -58,9 +58,9 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival:
             let reason = relay::relay(arrival, far, &pod.baggage(&here), &record).await;
             record.close(reason);
         }
-        Ok(Onward::Http(version, destination)) => {
+        Ok(Onward::Http(destination)) => {
             record.connected();
-            Box::pin(requests(worker, pod, arrival, version, destination, record)).await;
+            Box::pin(requests(worker, pod, arrival, destination, record)).await;
         }
         Err(reason) => {
             arrival.refuse(reason);
@@ -89,18 +89,17 @@ async fn onward<I: Incoming>(
     };
     let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
     match spoken {
-        // Not read request by request yet: balanced and protected as a connection.
-        Spoken::Http { version: Guess::Http2, far } => {
+        // Not read request by request yet: protected and balanced by connection, as is a server that may speak nothing else.
+        Spoken::Http { version, far } if version == Guess::Http2 || port.protocol.is_http2() => {
             record.protocol(protocol, why, None);
-            let far = match far {
-                Some(far) => far,
-                None => connect::reach(worker, pod, here, &target, arrival, record).await?,
-            };
-            Ok(Onward::Relay(far))
+            match far {
+                Some(far) => Ok(Onward::Relay(far)),
+                None => connect::reach(worker, pod, here, &target, arrival, record).await.map(Onward::Relay),
+            }
         }
-        Spoken::Http { version, .. } => {
+        Spoken::Http { .. } => {
             record.protocol(protocol, why, None);
-            Ok(Onward::Http(version, destination))
+            Ok(Onward::Http(destination))
         }
         Spoken::Opaque { far, sni } => {
             record.protocol(protocol, why, sni);
@@ -115,7 +114,6 @@ async fn requests<I: Incoming>(
     worker: &Rc<Worker>,
     pod: &Rc<PodHere>,
     arrival: Arrival<I>,
-    version: Guess,
     destination: SocketAddr,
     record: Connection,
 ) {
@@ -123,7 +121,7 @@ async fn requests<I: Incoming>(
     let Arrival::Captured { near, client } = arrival else { return };
     let connection = Rc::new(record);
     let session = http::Session::new(worker, pod, Rc::clone(&connection), client, destination);
-    let reason = http::serve(near, version, session).await;
+    let reason = http::serve(near, session).await;
     connection.close(reason);
 }
 

@@ -59,6 +59,12 @@ impl Protocol {
         }
     }
 
+    /// Whether the server is spoken to in HTTP/2.
+    #[must_use]
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
+
     /// Whether requests are seen.
     #[must_use]
     pub fn is_http(self) -> bool {

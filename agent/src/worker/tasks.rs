@@ -173,6 +173,7 @@ impl Tasks {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use std::cell::Cell;
     use tokio::task::{LocalSet, spawn_local};

@@ -16,7 +16,7 @@ use super::{
     plan::Plan,
     replay::Replay,
     upgrade::Upgraded,
-    upstream::{self, Answer, Caller, SendError, SendOptions, Sending, UpstreamProtocol},
+    upstream::{self, Answer, Caller, SendError, SendOptions, Sending},
 };
 use crate::{
     observe::{
@@ -30,7 +30,7 @@ use crate::{
         limits,
         retry::{self, Decision, Failed},
     },
-    snapshot::{Endpoint, LocalPod, Protocol, policy::Balancer},
+    snapshot::{Endpoint, LocalPod, policy::Balancer},
     tunnel::RetryMark,
 };
 
@@ -203,7 +203,7 @@ impl Call<'_> {
         let trial = judge::Trial { call: self, endpoint, started_ns: now, hedge };
         match sent {
             Ok(Ok(answer)) => trial.answered(answer, outstanding),
-            Ok(Err(error)) => trial.failed(error),
+            Ok(Err(error)) => trial.failed(&error),
             Err(_) => trial.timed_out(),
         }
     }
@@ -243,7 +243,6 @@ impl Call<'_> {
         let mut parts = self.parts.clone();
         head::pass_deadline(&mut parts.headers, self.deadline, self.grpc, monotonic_ns());
         let options = SendOptions {
-            protocol: self.upstream_protocol(),
             fresh: false,
             mark: if number > 1 { self.mark(number) } else { None },
             upgrade: self.upgrade,
@@ -257,16 +256,6 @@ impl Call<'_> {
         let attempt = self.inherited.saturating_add(number - 1);
         let keys: Vec<&str> = head::correlations(&self.parts.headers).into_iter().flatten().collect();
         (!keys.is_empty()).then(|| RetryMark { attempt, key: keys.join(";").into() })
-    }
-
-    /// The server is spoken to in what its port is known to speak, else in what the client chose.
-    fn upstream_protocol(&self) -> UpstreamProtocol {
-        match self.plan.port.protocol {
-            _ if self.upgrade => UpstreamProtocol::Http1,
-            Protocol::Http2 | Protocol::Grpc => UpstreamProtocol::Http2,
-            _ if self.parts.version == http::Version::HTTP_2 => UpstreamProtocol::Http2,
-            _ => UpstreamProtocol::Http1,
-        }
     }
 
     fn too_late(&self) -> Local {

@@ -78,6 +78,7 @@ pub fn scheme(parts: &Parts) -> &str {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(deadline(&only, true, now).remaining(now), Some(2_000 * MILLISECOND));
         assert_eq!(deadline(&only, false, now).remaining(now), None);
 
-        let mut passed = given.clone();
+        let mut passed = given;
         pass_deadline(&mut passed, both, true, now + 100 * MILLISECOND);
         assert_eq!(grpc_timeout::parse(passed["grpc-timeout"].as_bytes()), Some(400 * MILLISECOND));
         assert_eq!(passed["x-envoy-expected-rq-timeout-ms"], "400");

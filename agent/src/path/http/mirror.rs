@@ -10,13 +10,9 @@ use super::{
     attempts::Call,
     body::Body,
     filters,
-    upstream::{self, Caller, SendOptions, UpstreamProtocol},
+    upstream::{self, Caller, SendOptions},
 };
-use crate::{
-    observe::monotonic_ns,
-    resilience::balance,
-    snapshot::{Protocol, ServicePort},
-};
+use crate::{observe::monotonic_ns, resilience::balance, snapshot::ServicePort};
 
 /// For a copy, answer included.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,14 +36,9 @@ fn copy(call: &Call<'_>, port: Arc<ServicePort>) {
     let (worker, pod, connection) =
         (Rc::clone(&session.worker), Rc::clone(&session.pod), Rc::clone(&session.connection));
     let (client, body) = (session.client, call.replay.body());
-    let protocol = match port.protocol {
-        Protocol::Http2 | Protocol::Grpc => UpstreamProtocol::Http2,
-        _ if parts.version == http::Version::HTTP_2 => UpstreamProtocol::Http2,
-        _ => UpstreamProtocol::Http1,
-    };
     session.pod.spawn(async move {
         let caller = Caller { worker: &worker, pod: &pod, here: &here, client, record: &connection };
-        let options = SendOptions { protocol, fresh: false, mark: None, upgrade: false };
+        let options = SendOptions { fresh: false, mark: None, upgrade: false };
         let mut random = || fastrand::u64(..);
         let picked = balance::pick_request(&port, None, &[], monotonic_ns(), &mut random);
         let Some(endpoint) = picked.and_then(|index| port.endpoints.get(index)) else { return };

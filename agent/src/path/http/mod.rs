@@ -1,4 +1,4 @@
-//! HTTP on the calling pod's node: `read -> plan -> admit -> attempt -> answer -> record` for each request of a connection.
+//! HTTP/1 on the calling pod's node (HTTP/2 is carried by connection, not yet by request): `read -> plan -> admit -> attempt -> answer -> record` for each request of a connection.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | `answer`, `head`, `filters` | what the agent says itself, reads and changes; pure |
 //! | `mirror`, `watch` | copies of requests; the status in trailers |
 //! | `body` | a body, whatever protocol it comes in |
-//! | `downstream`, `upstream` | HTTP/1.1 and HTTP/2 with the application and with endpoints |
+//! | `downstream`, `upstream` | HTTP/1 with the application and with endpoints |
 //! | `io`, `stream`, `upgrade` | byte streams under HTTP: sockets and streams of tunnels; both ways after 101 |
 //!
 //! Between both sides a request has one form, whatever protocol it came in: the target in origin form (CONNECT: in authority
@@ -38,13 +38,13 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use crate::{http1::HeadError, observe::CloseReason, path::detect::Guess};
+use crate::{http1::HeadError, observe::CloseReason};
 use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
 
-/// Serves a captured connection that speaks HTTP, to its end. When the worker stops or the pod leaves the mesh, running
+/// Serves a captured connection that speaks HTTP/1, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
-pub async fn serve(near: TcpStream, version: Guess, session: Rc<Session>) -> CloseReason {
+pub async fn serve(near: TcpStream, session: Rc<Session>) -> CloseReason {
     let (stopping, leaving) = (session.worker.draining(), session.pod.leaving());
     let leaving = async {
         tokio::select! {
@@ -52,10 +52,7 @@ pub async fn serve(near: TcpStream, version: Guess, session: Rc<Session>) -> Clo
             () = leaving => {}
         }
     };
-    match version {
-        Guess::Http2 => downstream::serve_http2(near, Bytes::new(), session, leaving).await,
-        _ => downstream::serve_http1(near, Bytes::new(), session, leaving).await,
-    }
+    downstream::serve_http1(near, Bytes::new(), session, leaving).await;
     CloseReason::Finished
 }
 

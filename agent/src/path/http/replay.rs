@@ -179,6 +179,7 @@ impl<A: Allowance> BodySource for Reading<A> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use bytes::Bytes;
     use std::collections::VecDeque;

@@ -37,7 +37,7 @@ pub(super) fn serve(stream: &TcpStream, ledger: &Ledger, name: &str) -> io::Resu
         }
         if let Some(switch) = switched(&head.asked) {
             (&*stream).write_all(switch.as_bytes())?;
-            return relay_back(reader.into_rest(), stream);
+            return relay_back(&reader.into_rest(), stream);
         }
         if head.asked.path() == "/early" {
             return early(stream);
@@ -65,9 +65,9 @@ fn switched(asked: &Asked) -> Option<&'static str> {
     echo.then_some("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
 }
 
-fn relay_back(first: Vec<u8>, stream: &TcpStream) -> io::Result<()> {
+fn relay_back(first: &[u8], stream: &TcpStream) -> io::Result<()> {
     let (mut input, mut output) = (stream, stream);
-    output.write_all(&first)?;
+    output.write_all(first)?;
     let mut buffer = [0_u8; 16 << 10];
     loop {
         let length = input.read(&mut buffer)?;

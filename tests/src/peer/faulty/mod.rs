@@ -114,7 +114,7 @@ pub fn run(port: u16, name: &str) -> io::Result<()> {
     let (for_control, to_end) = (ledger.clone(), Arc::clone(&open));
     thread::spawn(move || {
         for stream in control.incoming().flatten() {
-            let _ = answer_control(stream, &for_control, &to_end, port);
+            let _ = answer_control(&stream, &for_control, &to_end, port);
         }
     });
     let mut number = 0;
@@ -174,9 +174,9 @@ fn serve(stream: TcpStream, ledger: &Ledger, name: &str, forget: impl FnOnce()) 
     result
 }
 
-fn answer_control(stream: TcpStream, ledger: &Ledger, open: &Open, port: u16) -> io::Result<()> {
+fn answer_control(mut stream: &TcpStream, ledger: &Ledger, open: &Open, port: u16) -> io::Result<()> {
     let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line)?;
+    BufReader::new(stream).read_line(&mut line)?;
     let question: Value = serde_json::from_str(&line).unwrap_or_default();
     let answer = match question.get("plan") {
         Some(plan) => match serde_json::from_value::<Plan>(plan.clone()) {
@@ -189,7 +189,7 @@ fn answer_control(stream: TcpStream, ledger: &Ledger, open: &Open, port: u16) ->
         }
         None => json!(ledger.seen()),
     };
-    writeln!(&stream, "{answer}")
+    writeln!(stream, "{answer}")
 }
 
 fn set_plan(plan: Plan, ledger: &Ledger, open: &Open, port: u16) -> Value {

@@ -70,10 +70,10 @@ impl Trial<'_> {
     }
 
     /// There is no answer.
-    pub(super) fn failed(&self, error: SendError) -> Tried {
+    pub(super) fn failed(&self, error: &SendError) -> Tried {
         let now_ns = monotonic_ns();
         self.note(AttemptOutcome::Failed(word(&error.reason)), now_ns.saturating_sub(self.started_ns));
-        if let Some(local) = self.clients_fault(&error) {
+        if let Some(local) = self.clients_fault(error) {
             return Tried::Over(local);
         }
         if error.reason == Failure::Overflow {
@@ -161,7 +161,7 @@ struct Hints {
 
 impl Hints {
     fn read(headers: &HeaderMap) -> Self {
-        let wall_seconds = || u64::try_from(wall_ns() / 1_000_000_000).unwrap_or_default();
+        let wall_seconds = || wall_ns() / 1_000_000_000;
         let retry_after = headers.get(header::RETRY_AFTER);
         let pushback = headers.get("grpc-retry-pushback-ms");
         Self {

@@ -2,19 +2,14 @@
 //!
 //! ```text
 //! http1   one request after the other; near: what the loop, the request's body and the reply share
-//! http2   streams of one connection, each in a task of the connection
 //! reply   the way back to the client
 //! ```
 //!
 //! What is not unambiguous HTTP the loops answer themselves, with the status that the codec names, and close.
 
 mod http1;
-mod http2;
 mod near;
 mod reply;
-
-#[cfg(test)]
-mod tests;
 
 use std::rc::Rc;
 
@@ -24,7 +19,6 @@ use super::body::{Body, BodyError};
 use crate::http1::HeadError;
 
 pub use http1::serve_http1;
-pub use http2::serve_http2;
 pub use reply::{Replied, Reply, ReplyOutcome};
 
 /// A request as it came in.

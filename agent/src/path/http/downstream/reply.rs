@@ -13,7 +13,6 @@ use tokio::time::timeout;
 
 use super::{
     Broken,
-    http2::OverHttp2,
     near::{Near, Stage},
 };
 use crate::{
@@ -57,16 +56,11 @@ pub struct Reply(To);
 
 enum To {
     Http1(OverHttp1),
-    Http2(OverHttp2),
 }
 
 impl Reply {
     pub(super) fn over_http1(near: Rc<Near>, method: Method, version: Version) -> Self {
         Self(To::Http1(OverHttp1 { near, method, version }))
-    }
-
-    pub(super) fn over_http2(stream: OverHttp2) -> Self {
-        Self(To::Http2(stream))
     }
 
     /// Sends an answer before the answer: 100 or 103.
@@ -75,7 +69,6 @@ impl Reply {
             // 1xx came with HTTP/1.1 (RFC 9110, section 15.2).
             To::Http1(http1) if http1.version == Version::HTTP_10 => {}
             To::Http1(http1) => http1.near.inform(status, headers),
-            To::Http2(http2) => http2.inform(status, headers),
         }
     }
 
@@ -84,7 +77,6 @@ impl Reply {
     pub fn received(&self) -> u64 {
         match &self.0 {
             To::Http1(http1) => http1.near.received.get(),
-            To::Http2(http2) => http2.received(),
         }
     }
 
@@ -92,7 +84,6 @@ impl Reply {
     pub async fn respond(self, response: Response<Body>, also: Option<Sending>) -> Replied {
         match self.0 {
             To::Http1(http1) => http1.respond(response, also).await,
-            To::Http2(http2) => http2.respond(response, also).await,
         }
     }
 
@@ -101,12 +92,6 @@ impl Reply {
     pub async fn upgrade(self, response: Response<()>, upgraded: Upgraded) -> Replied {
         match self.0 {
             To::Http1(http1) => http1.upgrade(response, upgraded).await,
-            To::Http2(http2) => {
-                let (mut head, ()) = response.into_parts();
-                head.status = StatusCode::NOT_IMPLEMENTED;
-                head.headers.clear();
-                http2.respond(Response::from_parts(head, Body::Empty), None).await
-            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use super::{
     Answer, Caller, Failure, Informational, SendError, SendOptions, Sending, link,
     pool::{About, Connection, Place},
-    sending::{Kind, Pump, PumpError, Rest},
+    sending::{Pump, PumpError, Rest},
 };
 use crate::{
     http1::{BodyLength, HeadError, HeadFault, Limits, Reader, ResponseHead, Writer, hop::strip_hop_by_hop},
@@ -62,7 +62,7 @@ pub(super) async fn send(
                 keep: port.policy.keep_alive,
                 security: reached.security,
                 peer: reached.peer,
-                permit: Rc::new(reached.permit),
+                _permit: Rc::new(reached.permit),
             };
             let reader = Reader::new(reached.wire.source, Limits::default());
             (Connection { reader, writer: Writer::new(reached.wire.sink), about }, reached.took_ns)
@@ -222,9 +222,7 @@ impl Asking {
             }
             // A body that was not asked for, or is not wanted any more, stays with the client.
             (false, true) => None,
-            (false, false) => {
-                Some(Sending(Kind::Http1(Rest { pump: Some(self.pump), joint: Rc::clone(&joint) })))
-            }
+            (false, false) => Some(Sending(Rest { pump: Some(self.pump), joint: Rc::clone(&joint) })),
         };
         let mut received = Received { reader: Some(self.reader), joint, first: None };
         let body = poll_fn(|context| Poll::Ready(received.whole(context))).await;

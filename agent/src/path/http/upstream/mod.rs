@@ -4,20 +4,15 @@
 //! pool       connections of a worker, by calling pod, endpoint and protocol
 //! link       reaches an endpoint for a pool
 //! http1      one request on an HTTP/1.1 connection; body, sending: what goes on after its answer began
-//! http2      shared HTTP/2 connections and one request on a stream of them
 //! ```
 //!
 //! What was not sent can be sent elsewhere, whatever the request: [`Progress::NotSent`] is said only where it is proved, that is
 //! the connect failed, the stream was refused or above the last one of a GOAWAY, or not a byte was taken from us.
 
 mod http1;
-mod http2;
 mod link;
 mod pool;
 mod sending;
-
-#[cfg(test)]
-mod tests;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
@@ -51,20 +46,9 @@ pub struct Caller<'a> {
     pub record: &'a Connection,
 }
 
-/// What an endpoint is spoken to in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UpstreamProtocol {
-    /// HTTP/1.1 over a bounded pool of connections.
-    Http1,
-    /// HTTP/2 with prior knowledge over shared connections.
-    Http2,
-}
-
 /// How one attempt is made.
 #[derive(Clone, Debug)]
 pub struct SendOptions {
-    /// What the endpoint speaks; an upgrade is always HTTP/1.1.
-    pub protocol: UpstreamProtocol,
     /// On a new connection. (Without it a request with a method that is not idempotent still takes only one that was used within
     /// the last second.)
     pub fresh: bool,
@@ -179,12 +163,7 @@ pub async fn send(
     informational: Informational<'_>,
 ) -> Result<Answer, SendError> {
     normalise(&mut request);
-    match options.protocol {
-        UpstreamProtocol::Http2 if !options.upgrade => {
-            http2::send(caller, port, endpoint, request, options, informational).await
-        }
-        _ => http1::send(caller, port, endpoint, request, options, informational).await,
-    }
+    http1::send(caller, port, endpoint, request, options, informational).await
 }
 
 /// A target that was rewritten to another authority says it in `host` as well, and only there.

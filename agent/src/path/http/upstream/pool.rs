@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Caller, http2::Shares};
+use super::Caller;
 use crate::{
     http1::{Reader, Writer},
     observe::Security,
@@ -58,7 +58,6 @@ struct Inner {
 /// The connections from one pod to one endpoint.
 pub(super) struct Place {
     idle: RefCell<Vec<Connection>>,
-    pub(super) shares: Shares,
     closed: Cell<bool>,
     owner: Weak<Inner>,
 }
@@ -81,7 +80,7 @@ pub(super) struct About {
     pub(super) security: Security,
     pub(super) peer: Option<SpiffeId>,
     /// Counts on the service's connections.
-    pub(super) permit: Rc<limits::Permit>,
+    pub(super) _permit: Rc<limits::Permit>,
 }
 
 impl Upstream {
@@ -103,7 +102,7 @@ impl Upstream {
         let mut dropped = Vec::new();
         self.0.places.borrow_mut().retain(|_, place| {
             dropped.extend(place.idle.borrow_mut().extract_if(.., |connection| connection.is_stale(now_ns)));
-            let unused = place.idle.borrow().is_empty() && place.shares.is_empty();
+            let unused = place.idle.borrow().is_empty();
             !(unused && Rc::strong_count(place) == 1)
         });
     }
@@ -124,14 +123,6 @@ impl Upstream {
         for (_, place) in forgotten {
             place.close();
         }
-    }
-
-    /// Idle HTTP/1.1 connections and shared HTTP/2 connections.
-    #[must_use]
-    pub fn size(&self) -> (usize, usize) {
-        let places = self.0.places.borrow();
-        let idle = places.values().map(|place| place.idle.borrow().len()).sum();
-        (idle, places.values().map(|place| place.shares.len()).sum())
     }
 }
 
@@ -176,7 +167,6 @@ impl Place {
     fn new(owner: &Rc<Inner>) -> Self {
         Self {
             idle: RefCell::default(),
-            shares: Shares::default(),
             closed: Cell::new(owner.draining.get()),
             owner: Rc::downgrade(owner),
         }
@@ -227,7 +217,6 @@ impl Place {
 
     fn close(&self) {
         self.closed.set(true);
-        self.shares.drain();
         for mut connection in self.idle.take() {
             let _ = connection.writer.finish();
         }

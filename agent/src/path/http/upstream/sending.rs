@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{http1::Joint, http2::Sending2};
+use super::http1::Joint;
 use crate::{
     http1::Writer,
     path::http::{
@@ -19,12 +19,7 @@ use crate::{
 const QUEUED: usize = 64 * 1024;
 
 /// The rest of a request whose answer has begun. Dropped before its end, the connection is not used again.
-pub struct Sending(pub(super) Kind);
-
-pub(super) enum Kind {
-    Http1(Rest),
-    Http2(Box<Sending2>),
-}
+pub struct Sending(pub(super) Rest);
 
 impl Sending {
     /// Goes on. Ready when all was sent, or the endpoint takes no more, which its answer tells.
@@ -32,10 +27,7 @@ impl Sending {
     /// # Errors
     /// The client's body broke; the endpoint's connection was reset.
     pub fn poll_sending(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        match &mut self.0 {
-            Kind::Http1(rest) => rest.poll(context),
-            Kind::Http2(stream) => stream.poll(context),
-        }
+        self.0.poll(context)
     }
 }
 
