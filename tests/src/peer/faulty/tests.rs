@@ -1,4 +1,5 @@
 //! Each trouble is what its name says, seen by a client on loopback: the fakes are proved before a mesh is judged by them.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::expect_used)]
 
 use super::{Plan, Seen, Trouble, ask, control_address, run};
 use crate::peer::load::{Report, Spec, drive};
