@@ -19,6 +19,10 @@ pub enum Case {
     Keepalive,
     /// The same, a new connection for every request.
     Newconn,
+    /// As `Keepalive`, request by request: the proxies read HTTP.
+    HttpKeepalive,
+    /// As `Newconn`, request by request.
+    HttpNewconn,
     /// iperf3 with one stream.
     #[value(name = "bulk-1")]
     Bulk1,
@@ -34,6 +38,8 @@ impl fmt::Display for Case {
         f.write_str(match self {
             Self::Keepalive => "keepalive",
             Self::Newconn => "newconn",
+            Self::HttpKeepalive => "http-keepalive",
+            Self::HttpNewconn => "http-newconn",
             Self::Bulk1 => "bulk-1",
             Self::Bulk8 => "bulk-8",
             Self::Idle => "idle",
@@ -45,7 +51,24 @@ impl Case {
     /// Without a proxy there is no memory of one, and idle connections do not know congestion control.
     #[must_use]
     pub fn applies_to(self, kind: Kind) -> bool {
-        self != Self::Idle || !matches!(kind, Kind::Direct | Kind::PosthasteKernelCc)
+        let pair = match kind {
+            Kind::HaproxyTcp => !self.is_http(),
+            Kind::HaproxyHttp => self.is_http(),
+            Kind::Direct | Kind::Posthaste | Kind::PosthasteKernelCc => true,
+        };
+        pair && (self != Self::Idle || !matches!(kind, Kind::Direct | Kind::PosthasteKernelCc))
+    }
+
+    /// Whether the proxies read HTTP.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::HttpKeepalive | Self::HttpNewconn)
+    }
+
+    /// Whether every request has a connection of its own.
+    #[must_use]
+    pub fn is_new_each(self) -> bool {
+        matches!(self, Self::Newconn | Self::HttpNewconn)
     }
 
     /// One run.
@@ -54,7 +77,7 @@ impl Case {
     /// The work was not done right.
     pub fn measure(self, subject: &Subject, plan: &Plan) -> Result<Sample, Fault> {
         match self {
-            Self::Keepalive | Self::Newconn => requests(self, subject, plan.seconds),
+            Self::Keepalive | Self::Newconn | Self::HttpKeepalive | Self::HttpNewconn => requests(self, subject, plan.seconds),
             Self::Bulk1 => bulk(subject, 1, plan.seconds),
             Self::Bulk8 => bulk(subject, 8, plan.seconds),
             Self::Idle => idle(subject, plan.idle_connections),

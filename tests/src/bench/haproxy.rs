@@ -1,4 +1,4 @@
-//! A pair of HAProxy (Debian) in TCP mode with mutual TLS 1.3 between them, one thread each.
+//! A pair of HAProxy (Debian) in TCP or HTTP mode with mutual TLS 1.3 between them, one thread each.
 
 use super::subject::PORT;
 use crate::{
@@ -11,11 +11,11 @@ use std::{fs, net::SocketAddr, path::Path};
 const NEAR_PORT: u16 = 16001;
 const FAR_PORT: u16 = 16008;
 
-/// Starts both; the client calls the address that is returned.
+/// Starts both in this `mode` (with further lines of the section `defaults`); the client calls the address that is returned.
 ///
 /// # Errors
 /// HAProxy is missing or does not like its configuration.
-pub fn pair(world: &World, client: &Site, server: &Site) -> Result<(Vec<Running>, SocketAddr), Fault> {
+pub fn pair(world: &World, client: &Site, server: &Site, mode: &str) -> Result<(Vec<Running>, SocketAddr), Fault> {
     let signer = Signer::stranger()?;
     let root = world.folder().join("root.pem");
     fs::write(&root, signer.root()).doing("write the root")?;
@@ -29,17 +29,17 @@ pub fn pair(world: &World, client: &Site, server: &Site) -> Result<(Vec<Running>
     };
     let near = format!("bind 127.0.0.1:{NEAR_PORT}\n server far {}:{FAR_PORT} {}", server.v4, tls("near")?);
     let far = format!("bind {}:{FAR_PORT} {}\n server application 127.0.0.1:{PORT}", server.v4, tls("far")?);
-    let running = vec![start(client, &near, NEAR_PORT)?, start(server, &far, FAR_PORT)?];
+    let running = vec![start(client, &near, NEAR_PORT, mode)?, start(server, &far, FAR_PORT, mode)?];
     Ok((running, SocketAddr::from(([127, 0, 0, 1], NEAR_PORT))))
 }
 
-fn start(site: &Site, listen: &str, port: u16) -> Result<Running, Fault> {
+fn start(site: &Site, listen: &str, port: u16, mode: &str) -> Result<Running, Fault> {
     let suites = "TLS_AES_128_GCM_SHA256";
     let connections = world::descriptor_limit().min(65_536).saturating_sub(100) / 2;
     let text = format!(
         "global\n nbthread 1\n maxconn {connections}\n ssl-default-bind-options ssl-min-ver TLSv1.3\n \
          ssl-default-server-options ssl-min-ver TLSv1.3\n ssl-default-bind-ciphersuites {suites}\n \
-         ssl-default-server-ciphersuites {suites}\ndefaults\n mode tcp\n maxconn {connections}\n timeout connect 10s\n \
+         ssl-default-server-ciphersuites {suites}\ndefaults\n mode {mode}\n maxconn {connections}\n timeout connect 10s\n \
          timeout client 1h\n timeout server 1h\nlisten all\n {listen}\n"
     );
     let file = site.folder().join(format!("haproxy-{}.cfg", site.name));

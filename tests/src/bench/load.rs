@@ -18,14 +18,14 @@ pub struct Requests {
     pub p99_ms: f64,
 }
 
-/// wrk with 32 connections; for [`Case::Newconn`] each request has a connection of its own.
+/// wrk with 32 connections; for [`Case::is_new_each`] each request has a connection of its own.
 ///
 /// # Errors
 /// wrk is missing, or not every request was answered with 200.
 pub fn wrk(client: &Site, target: SocketAddr, case: Case, seconds: u32) -> Result<Requests, Fault> {
     let (url, duration) = (format!("http://{target}/"), format!("{seconds}s"));
     let mut line = vec!["wrk", "-t1", "-c32", "--latency", "-d", &duration];
-    if case == Case::Newconn {
+    if case.is_new_each() {
         line.extend(["-H", "Connection: close"]);
     }
     line.push(&url);

@@ -101,15 +101,15 @@ pub fn json(rows: &[Row]) -> Value {
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "case       subject              rate (1/s, GB/s)   p50 ms   p99 ms  ms/1000   s/GB  KiB/conn  RSS MiB  / HAProxy  runs\n",
+        "case           subject              rate (1/s, GB/s)   p50 ms   p99 ms  ms/1000   s/GB  KiB/conn  RSS MiB  / HAProxy  runs\n",
     );
     for row in rows {
-        let haproxy = rows.iter().find(|other| other.case == row.case && other.subject == "haproxy-tcp");
+        let haproxy = rows.iter().find(|other| other.case == row.case && other.subject.starts_with("haproxy"));
         let ratio = row.cpu().zip(haproxy.and_then(Row::cpu)).map(|(own, theirs)| own / theirs);
         let median = &row.median;
         let _ = writeln!(
             text,
-            "{:<10} {:<20} {:>16} {:>8} {:>8} {:>8} {:>6} {:>9} {:>8} {:>10} {:>5}",
+            "{:<14} {:<20} {:>16} {:>8} {:>8} {:>8} {:>6} {:>9} {:>8} {:>10} {:>5}",
             row.case,
             row.subject,
             cell(median.rate, 2),

@@ -22,6 +22,8 @@ pub enum Kind {
     PosthasteKernelCc,
     /// Two HAProxy in TCP mode, mutual TLS between them.
     HaproxyTcp,
+    /// Two HAProxy in HTTP mode that reuse their connections, mutual TLS between them.
+    HaproxyHttp,
 }
 
 impl fmt::Display for Kind {
@@ -31,6 +33,7 @@ impl fmt::Display for Kind {
             Self::Posthaste => "posthaste",
             Self::PosthasteKernelCc => "posthaste-kernel-cc",
             Self::HaproxyTcp => "haproxy-tcp",
+            Self::HaproxyHttp => "haproxy-http",
         })
     }
 }
@@ -79,7 +82,7 @@ impl Subject {
     /// A program is missing or does not start.
     pub fn build(kind: Kind, case: Case) -> Result<Self, Fault> {
         let subject = match kind {
-            Kind::Direct | Kind::HaproxyTcp => Self::without_mesh(kind, case)?,
+            Kind::Direct | Kind::HaproxyTcp | Kind::HaproxyHttp => Self::without_mesh(kind, case)?,
             Kind::Posthaste => Self::with_mesh("cubic", case)?,
             Kind::PosthasteKernelCc => Self::with_mesh("kernel", case)?,
         };
@@ -111,7 +114,10 @@ impl Subject {
         mesh.a.restart()?;
         mesh.b.restart()?;
         let (client, server) = (mesh.pod("a", "client")?, mesh.pod("b", "server")?);
-        let service = mesh.service("server", PORT, &[&server])?;
+        let mut service = mesh.service_spec("server", PORT, &[&server]);
+        // Said, so that each case measures the path that it names.
+        service.app_protocol = Some(if case.is_http() { "http" } else { "tcp" }.to_owned());
+        mesh.publish(&service)?;
         let program = serve(&server, case)?;
         let pids = vec![mesh.a.pid()?, mesh.b.pid()?];
         let address =
@@ -135,7 +141,8 @@ impl Subject {
         let (client, server) = (world.site("client", 2, 1)?, world.site("server", 3, 1)?);
         let program = serve(&server, case)?;
         let (proxies, target) = match kind {
-            Kind::HaproxyTcp => haproxy::pair(&world, &client, &server)?,
+            Kind::HaproxyTcp => haproxy::pair(&world, &client, &server, "tcp")?,
+            Kind::HaproxyHttp => haproxy::pair(&world, &client, &server, "http\n http-reuse always")?,
             _ => (Vec::new(), server.at(Family::V4, PORT)),
         };
         many_ports(&client)?;
@@ -155,7 +162,7 @@ impl Subject {
     fn warm_up(&self, case: Case) -> Result<(), Fault> {
         let answer = match case {
             Case::Idle => peer::call(&self.client, "exchange", self.target, &["w"])?,
-            Case::Keepalive | Case::Newconn => {
+            Case::Keepalive | Case::Newconn | Case::HttpKeepalive | Case::HttpNewconn => {
                 super::load::wrk(&self.client, self.target, case, 1)?;
                 return Ok(());
             }
@@ -185,7 +192,7 @@ fn serve(site: &Site, case: Case) -> Result<Running, Fault> {
             let running = site.start(&["iperf3", "-s", "-p", &PORT.to_string()])?;
             site.wait_listening(PORT).map(|()| running)
         }
-        Case::Keepalive | Case::Newconn => {
+        Case::Keepalive | Case::Newconn | Case::HttpKeepalive | Case::HttpNewconn => {
             let body = "x".repeat(1024);
             let server = format!("listen {PORT} backlog=4096; default_type text/plain; return 200 {body};");
             let running = nginx::start(site, &server)?;
