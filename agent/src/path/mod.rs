@@ -59,7 +59,6 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival:
             record.close(reason);
         }
         Ok(Onward::Http(destination)) => {
-            record.connected();
             Box::pin(requests(worker, pod, arrival, destination, record)).await;
         }
         Err(reason) => {

@@ -77,7 +77,9 @@ impl Case {
     /// The work was not done right.
     pub fn measure(self, subject: &Subject, plan: &Plan) -> Result<Sample, Fault> {
         match self {
-            Self::Keepalive | Self::Newconn | Self::HttpKeepalive | Self::HttpNewconn => requests(self, subject, plan.seconds),
+            Self::Keepalive | Self::Newconn | Self::HttpKeepalive | Self::HttpNewconn => {
+                requests(self, subject, plan.seconds)
+            }
             Self::Bulk1 => bulk(subject, 1, plan.seconds),
             Self::Bulk8 => bulk(subject, 8, plan.seconds),
             Self::Idle => idle(subject, plan.idle_connections),

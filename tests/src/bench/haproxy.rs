@@ -15,7 +15,12 @@ const FAR_PORT: u16 = 16008;
 ///
 /// # Errors
 /// HAProxy is missing or does not like its configuration.
-pub fn pair(world: &World, client: &Site, server: &Site, mode: &str) -> Result<(Vec<Running>, SocketAddr), Fault> {
+pub fn pair(
+    world: &World,
+    client: &Site,
+    server: &Site,
+    mode: &str,
+) -> Result<(Vec<Running>, SocketAddr), Fault> {
     let signer = Signer::stranger()?;
     let root = world.folder().join("root.pem");
     fs::write(&root, signer.root()).doing("write the root")?;

@@ -104,7 +104,8 @@ pub fn table(rows: &[Row]) -> String {
         "case           subject              rate (1/s, GB/s)   p50 ms   p99 ms  ms/1000   s/GB  KiB/conn  RSS MiB  / HAProxy  runs\n",
     );
     for row in rows {
-        let haproxy = rows.iter().find(|other| other.case == row.case && other.subject.starts_with("haproxy"));
+        let haproxy =
+            rows.iter().find(|other| other.case == row.case && other.subject.starts_with("haproxy"));
         let ratio = row.cpu().zip(haproxy.and_then(Row::cpu)).map(|(own, theirs)| own / theirs);
         let median = &row.median;
         let _ = writeln!(

@@ -46,6 +46,12 @@ impl Trial<'_> {
         load::penalise(&self.endpoint.load, now_ns, hints.penalty(status));
         self.learn(outcome, Some(took_ns), now_ns);
         call.record.endpoint(self.endpoint.address, self.endpoint.workload.as_ref(), answer.security);
+        // The connection is recorded by where its first request went; what follows may go elsewhere, on links that stand already.
+        let connection = &call.session.connection;
+        connection.security(answer.security);
+        connection.peer(self.endpoint.workload.clone(), answer.peer.clone());
+        connection.endpoint(self.endpoint.address);
+        connection.connected();
         self.note(AttemptOutcome::Status(status.as_u16()), took_ns);
         let failed = self.failure(status, grpc);
         let answered = Box::new(Answered {
