@@ -17,12 +17,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    drive::{Heartbeat, Life, Pass},
+    drive::{Heartbeat, Life},
     halves::{ReferenceReceive, ReferenceSend, Shared},
 };
 use crate::tunnel::{
     Accepted, ConnectRequest, OpenError, Settings, StreamError, Tunnel, TunnelEnd, headers,
-    stream::{ClientStream, Coalesced, ReadAhead, Sealed},
+    stream::{ClientStream, Coalesced, Pass, ReadAhead, Sealed},
 };
 
 /// A handle on a client connection.

@@ -1,4 +1,4 @@
-//! What the task of a connection does beside HTTP/2 itself: let streams go first, flush once, ping, remember why it ended.
+//! What the task of a connection does beside HTTP/2 itself: ping, remember why it ended.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,7 +10,6 @@ use std::{
 
 use h2::{Ping, PingPong};
 use tokio::{
-    io::AsyncWrite,
     sync::Notify,
     time::{Instant, Sleep, sleep},
 };
@@ -18,7 +17,7 @@ use tokio::{
 use crate::tunnel::{
     StreamError, TunnelEnd,
     liveness::{Action, Liveness, Seen, Times},
-    stream::{Counters, Flusher},
+    stream::Counters,
 };
 
 /// What a connection's task and its streams know together.
@@ -86,46 +85,6 @@ pub(super) fn describe(error: &h2::Error) -> TunnelEnd {
     let closed = error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
     let goodbye = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
     if closed || goodbye { TunnelEnd::Peer } else { TunnelEnd::Broken(error.to_string().into()) }
-}
-
-/// One pass of the worker's loop for a connection: woken, it stands back once so that all streams that are ready queue
-/// what they have, then works, then flushes.
-pub(super) struct Pass<T> {
-    flusher: Flusher<T>,
-    stood_back: bool,
-}
-
-impl<T: AsyncWrite + Unpin> Pass<T> {
-    pub(super) fn new(flusher: Flusher<T>) -> Self {
-        Self { flusher, stood_back: false }
-    }
-
-    pub(super) fn poll<R>(
-        &mut self,
-        context: &mut Context<'_>,
-        work: impl FnOnce(&mut Context<'_>) -> Poll<R>,
-    ) -> Poll<R> {
-        self.stood_back = !self.stood_back;
-        if self.stood_back {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.poll_now(context, work)
-    }
-
-    /// A pass without standing back.
-    pub(super) fn poll_now<R>(
-        &mut self,
-        context: &mut Context<'_>,
-        work: impl FnOnce(&mut Context<'_>) -> Poll<R>,
-    ) -> Poll<R> {
-        let worked = work(context);
-        // HTTP/2 meets the error at its next read, so it must be asked again. A flush that waits is woken by the socket.
-        if let Poll::Ready(Err(_)) = self.flusher.poll_flush(context) {
-            context.waker().wake_by_ref();
-        }
-        worked
-    }
 }
 
 /// Pings the peer and watches the times.

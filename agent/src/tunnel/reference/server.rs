@@ -20,12 +20,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, reques
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::{
-    drive::{Heartbeat, Life, Pass, describe},
+    drive::{Heartbeat, Life, describe},
     halves::{ReferenceReceive, ReferenceSend, Shared},
 };
 use crate::tunnel::{
     Incoming, RequestHead, Settings, StreamError, TunnelEnd, headers,
-    stream::{Coalesced, Sealed},
+    stream::{Coalesced, Pass, Sealed},
 };
 
 /// Why a peer's connection never came to carry streams.

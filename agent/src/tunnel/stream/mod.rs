@@ -5,9 +5,11 @@
 
 pub mod buffers;
 pub mod coalesced;
+pub mod pass;
 pub mod read_ahead;
 
 pub use coalesced::{Coalesced, Counters, Flusher};
+pub use pass::Pass;
 pub use read_ahead::ReadAhead;
 use tokio::net::TcpStream;
 
