@@ -1,6 +1,8 @@
-//! The two halves of a byte stream under HTTP, whatever carries it: a socket, or a stream of a tunnel.
+//! The two halves of a byte stream under HTTP, whatever carries it: a socket, a stream of a tunnel, or one of HTTP/2.
 //!
 //! A half that waits holds no buffer. What is queued leaves in one write; small pieces share one frame of a tunnel.
+
+pub(super) mod http2;
 
 use std::{
     collections::VecDeque,
@@ -47,6 +49,7 @@ pub struct WireSource {
 enum From {
     Socket { socket: Rc<TcpStream>, chunk: usize },
     Stream(<ReferenceTunnel as Tunnel>::Receive),
+    Http2(h2::RecvStream),
 }
 
 /// The writing half. Dropped without [`Sink::finish`] or [`Sink::abort`], a stream is cancelled and a socket is closed when its
@@ -56,6 +59,8 @@ pub enum WireSink {
     Socket(Rc<TcpStream>),
     /// A stream of a tunnel.
     Stream(<ReferenceTunnel as Tunnel>::Send),
+    /// A stream of an HTTP/2 connection after CONNECT.
+    Http2(h2::SendStream<Bytes>),
 }
 
 impl Wire {
@@ -65,6 +70,13 @@ impl Wire {
         let socket = Rc::new(socket);
         let from = From::Socket { socket: Rc::clone(&socket), chunk: flow::SMALL };
         Self { source: WireSource { ahead, from }, sink: WireSink::Socket(socket) }
+    }
+
+    /// A stream of an HTTP/2 connection.
+    #[must_use]
+    pub fn of_http2(send: h2::SendStream<Bytes>, receive: h2::RecvStream) -> Self {
+        let source = WireSource { ahead: Bytes::new(), from: From::Http2(receive) };
+        Self { source, sink: WireSink::Http2(send) }
     }
 
     /// What was reached.
@@ -107,14 +119,15 @@ impl Source for WireSource {
                 Some(Err(error)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
                 None => Ok(Bytes::new()),
             }),
+            From::Http2(receive) => http2::poll_read(receive, context),
         }
     }
 
     fn taken(&mut self, bytes: usize) {
-        if let From::Stream(receive) = &mut self.from
-            && bytes > 0
-        {
-            receive.release(bytes);
+        match &mut self.from {
+            From::Stream(receive) if bytes > 0 => receive.release(bytes),
+            From::Http2(receive) if bytes > 0 => http2::release(receive, bytes),
+            From::Socket { .. } | From::Stream(_) | From::Http2(_) => {}
         }
     }
 }
@@ -124,6 +137,7 @@ impl Sink for WireSink {
         match self {
             Self::Socket(socket) => poll_write_socket(socket, context, queue),
             Self::Stream(send) => poll_write_stream(send, context, queue),
+            Self::Http2(send) => http2::poll_write(send, context, queue),
         }
     }
 
@@ -133,6 +147,7 @@ impl Sink for WireSink {
             Self::Stream(send) => {
                 send.finish().map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))
             }
+            Self::Http2(send) => http2::finish(send),
         }
     }
 
@@ -140,6 +155,7 @@ impl Sink for WireSink {
         match self {
             Self::Socket(socket) => reset_on_drop(socket),
             Self::Stream(send) => send.reset(Reset::ConnectError),
+            Self::Http2(send) => http2::abort(send),
         }
     }
 }

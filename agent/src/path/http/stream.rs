@@ -86,7 +86,7 @@ impl AsyncWrite for WireStream {
                     written => return Poll::Ready(written),
                 }
             },
-            WireSink::Stream(_) => self.poll_take(context, &[data]),
+            WireSink::Stream(_) | WireSink::Http2(_) => self.poll_take(context, &[data]),
         }
     }
 
@@ -103,7 +103,7 @@ impl AsyncWrite for WireStream {
                     written => return Poll::Ready(written),
                 }
             },
-            WireSink::Stream(_) => {
+            WireSink::Stream(_) | WireSink::Http2(_) => {
                 let slices: Vec<&[u8]> = data.iter().map(|slice| &**slice).collect();
                 self.poll_take(context, &slices)
             }
