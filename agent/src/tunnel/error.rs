@@ -22,6 +22,9 @@ pub enum OpenError {
     /// HTTP/2 could not be established.
     #[error("HTTP/2 to the peer's agent: {0}")]
     Handshake(Arc<str>),
+    /// The peer speaks something else than HTTP/2.
+    #[error("the peer does not speak HTTP/2: {0}")]
+    NotHttp2(Arc<str>),
     /// TLS and HTTP/2 settings took longer than the deadline.
     #[error("the peer's agent did not finish TLS and HTTP/2 within {0:?}")]
     HandshakeTimeout(Duration),
@@ -57,6 +60,7 @@ impl OpenError {
             | Self::Tls(_)
             | Self::Identity(_)
             | Self::Handshake(_)
+            | Self::NotHttp2(_)
             | Self::HandshakeTimeout(_)
             | Self::NotProcessed
             | Self::Tunnel(_) => true,

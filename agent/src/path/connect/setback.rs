@@ -60,7 +60,9 @@ fn reason_of(error: &OpenError) -> CloseReason {
     match error {
         OpenError::Tls(_) => CloseReason::TlsFailure,
         OpenError::Identity(_) => CloseReason::IdentityError,
-        OpenError::Handshake(_) | OpenError::HandshakeTimeout(_) => CloseReason::H2Handshake,
+        OpenError::Handshake(_) | OpenError::NotHttp2(_) | OpenError::HandshakeTimeout(_) => {
+            CloseReason::H2Handshake
+        }
         OpenError::Refused(status) => CloseReason::Refused(*status),
         OpenError::Draining => CloseReason::Shutdown,
         OpenError::Dial(_)

@@ -12,18 +12,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use h2::{
+    SendStream,
+    client::{Builder, Connection, ResponseFuture, SendRequest},
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    drive::{Heartbeat, Life},
+    drive::{Entered, Heartbeat, Life},
     halves::{ReferenceReceive, ReferenceSend, Shared},
 };
 use crate::tunnel::{
     Accepted, ConnectRequest, OpenError, Settings, StreamError, Tunnel, TunnelEnd, headers,
-    stream::{ClientStream, Coalesced, Pass, ReadAhead, Sealed},
+    stream::{ClientStream, Coalesced, Counters, Pass, ReadAhead, Sealed},
 };
+
+/// The task that drives a connection.
+pub type Driving = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A handle on a client connection.
 #[derive(Clone)]
@@ -59,14 +65,16 @@ where
     let descriptor = socket.as_fd().try_clone_to_owned().ok().map(Arc::new);
     let handshake = async {
         let stream = secure(ReadAhead::new(socket)).await?;
-        establish(stream, descriptor, settings).await
+        let run = |driving| drop(tokio::task::spawn_local(driving));
+        establish(stream, descriptor, settings, run).await
     };
     // Boxed: the TLS handshake's state is large, and dials are rare.
     let deadline = settings.handshake_deadline;
     timeout(deadline, Box::pin(handshake)).await.map_err(|_| OpenError::HandshakeTimeout(deadline))?
 }
 
-/// Does HTTP/2 on an established stream, up to the peer's settings. Has no deadline of its own; dropped, it closes.
+/// Does HTTP/2 on an established stream, up to the peer's settings. Has no deadline of its own; dropped, it closes. `run`
+/// is given the task that drives the connection.
 ///
 /// # Errors
 /// The peer does not speak HTTP/2 or closed the connection.
@@ -74,6 +82,7 @@ pub async fn establish<S: Sealed>(
     mut stream: S,
     socket: Option<Arc<OwnedFd>>,
     settings: &Settings,
+    run: impl FnOnce(Driving),
 ) -> Result<ReferenceTunnel, OpenError> {
     stream.widen();
     let life = Rc::new(Life::default());
@@ -90,10 +99,14 @@ pub async fn establish<S: Sealed>(
         socket,
     };
     let tunnel = ReferenceTunnel(Rc::new(link));
-    tokio::task::spawn_local(drive(connection, Pass::new(flusher), heartbeat, tunnel.0.clone()));
+    run(Box::pin(drive(connection, Pass::new(flusher), heartbeat, tunnel.0.clone())));
     let unfinished = Unfinished(tunnel);
     let settled = life.wait(|life| match life.end() {
         Some(end @ TunnelEnd::Alert(_)) => Some(Err(OpenError::Tls(end.to_string().into()))),
+        // What the peer said were not its settings.
+        Some(end) if life.counters.received.get() > 0 => {
+            Some(Err(OpenError::NotHttp2(end.to_string().into())))
+        }
         Some(end) => Some(Err(OpenError::Handshake(end.to_string().into()))),
         None => unfinished.0.0.settled.get().then_some(Ok(())),
     });
@@ -203,12 +216,9 @@ impl Tunnel for ReferenceTunnel {
 
     fn start(&self, request: &ConnectRequest) -> Result<(ReferenceSend, ReferenceAnswer), OpenError> {
         let request = write_request(request)?;
-        let mut requests = self.0.requests.borrow_mut();
-        let sender = requests.as_mut().ok_or(OpenError::NotProcessed)?;
-        // An error here comes before any frame is queued.
-        let (response, send) = sender.send_request(request, false).map_err(|_| OpenError::NotProcessed)?;
-        let shared = Shared::new(self.0.life.clone(), send);
-        Ok((ReferenceSend(shared.clone()), ReferenceAnswer { response, shared }))
+        let begun = self.begin(request, false).map_err(|_| OpenError::NotProcessed)?;
+        let shared = Shared::new(begun.entered, begun.send);
+        Ok((ReferenceSend(shared.clone()), ReferenceAnswer { response: begun.response, shared }))
     }
 
     fn socket(&self) -> Option<Arc<OwnedFd>> {
@@ -225,11 +235,39 @@ impl Tunnel for ReferenceTunnel {
     }
 }
 
+/// A stream whose request was queued, as `h2` gives it: for requests that are no CONNECT of a tunnel.
+pub struct Begun {
+    /// Resolves to the answer.
+    pub response: ResponseFuture,
+    /// The request's body.
+    pub send: SendStream<Bytes>,
+    /// To be kept for as long as the stream counts.
+    pub entered: Entered,
+}
+
 impl ReferenceTunnel {
     /// Bytes and writes of this connection.
     #[must_use]
-    pub fn counters(&self) -> Rc<crate::tunnel::stream::Counters> {
+    pub fn counters(&self) -> Rc<Counters> {
         self.0.life.counters.clone()
+    }
+
+    /// Why it ended, once it has.
+    #[must_use]
+    pub fn end(&self) -> Option<TunnelEnd> {
+        self.0.life.end()
+    }
+
+    /// Queues the head of any request.
+    ///
+    /// # Errors
+    /// Nothing was queued: the connection takes no more, or the head is not fit for HTTP/2.
+    pub fn begin(&self, request: Request<()>, ended: bool) -> Result<Begun, Option<h2::Error>> {
+        // A handle of its own: one whose last stream still waits for room refuses the next.
+        let mut sender = self.0.requests.borrow().clone().ok_or(None)?;
+        // An error here comes before any frame is queued.
+        let (response, send) = sender.send_request(request, ended).map_err(Some)?;
+        Ok(Begun { response, send, entered: self.0.life.enter() })
     }
 }
 

@@ -31,14 +31,11 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Counts a stream; `Shared` takes it back.
-    pub(super) fn enter(&self) {
+    /// Counts a stream.
+    pub(super) fn enter(self: &Rc<Self>) -> Entered {
         self.open.set(self.open.get() + 1);
         self.opened.set(self.opened.get() + 1);
-    }
-
-    pub(super) fn leave(&self) {
-        self.open.set(self.open.get().saturating_sub(1));
+        Entered(Rc::clone(self))
     }
 
     pub(super) fn end(&self) -> Option<TunnelEnd> {
@@ -77,6 +74,21 @@ impl Life {
             Some(reason) if error.is_reset() => StreamError::Reset(reason.into()),
             _ => StreamError::Tunnel(self.end().unwrap_or_else(|| self.describe(error))),
         }
+    }
+}
+
+/// A stream counts while this lives.
+pub struct Entered(Rc<Life>);
+
+impl Entered {
+    pub(super) fn life(&self) -> &Life {
+        &self.0
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
     }
 }
 

@@ -9,12 +9,12 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
-use super::drive::Life;
+use super::drive::{Entered, Life};
 use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
 
 /// What both halves hold; with the last of them the stream is no longer counted.
 pub(super) struct Shared {
-    life: Rc<Life>,
+    entered: Entered,
     send: RefCell<SendStream<Bytes>>,
     sent_all: Cell<bool>,
     received_all: Cell<bool>,
@@ -27,12 +27,10 @@ pub(super) struct Shared {
 type Next = Option<Result<Bytes, StreamError>>;
 
 impl Shared {
-    /// Counts the stream.
-    pub(super) fn new(life: Rc<Life>, send: SendStream<Bytes>) -> Rc<Self> {
-        life.enter();
+    pub(super) fn new(entered: Entered, send: SendStream<Bytes>) -> Rc<Self> {
         let no = || Cell::new(false);
         Rc::new(Self {
-            life,
+            entered,
             send: RefCell::new(send),
             sent_all: no(),
             received_all: no(),
@@ -42,7 +40,7 @@ impl Shared {
     }
 
     pub(super) fn life(&self) -> &Life {
-        &self.life
+        self.entered.life()
     }
 
     fn reset(&self, reason: Reason) {
@@ -59,16 +57,21 @@ impl Shared {
     fn why(&self, context: &mut Context<'_>) -> StreamError {
         match self.send.borrow_mut().poll_reset(context) {
             Poll::Ready(Ok(reason)) => StreamError::Reset(reason.into()),
-            Poll::Ready(Err(error)) => self.life.stream_error(&error),
-            Poll::Pending => self.life.end().map_or(StreamError::Ended, StreamError::Tunnel),
+            Poll::Ready(Err(error)) => self.life().stream_error(&error),
+            Poll::Pending => self.life().end().map_or(StreamError::Ended, StreamError::Tunnel),
         }
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.life.leave();
-    }
+/// Both halves of a stream whose answer has come.
+#[must_use]
+pub fn both(
+    entered: Entered,
+    send: SendStream<Bytes>,
+    receive: RecvStream,
+) -> (ReferenceSend, ReferenceReceive) {
+    let shared = Shared::new(entered, send);
+    (ReferenceSend(Rc::clone(&shared)), ReferenceReceive::new(receive, shared))
 }
 
 /// To the peer.
@@ -90,7 +93,7 @@ impl SendHalf for ReferenceSend {
             }
             match ready!(send.poll_capacity(context)) {
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(self.0.life.stream_error(&error))),
+                Some(Err(error)) => return Poll::Ready(Err(self.0.life().stream_error(&error))),
                 None => break,
             }
         }
@@ -104,7 +107,7 @@ impl SendHalf for ReferenceSend {
         if data.is_empty() {
             return Ok(());
         }
-        self.0.send.borrow_mut().send_data(data, false).map_err(|error| self.0.life.stream_error(&error))
+        self.0.send.borrow_mut().send_data(data, false).map_err(|error| self.0.life().stream_error(&error))
     }
 
     fn give_back(&mut self) {
@@ -115,7 +118,7 @@ impl SendHalf for ReferenceSend {
         self.0.check()?;
         self.0.sent_all.set(true);
         let ended = self.0.send.borrow_mut().send_data(Bytes::new(), true);
-        ended.map_err(|error| self.0.life.stream_error(&error))
+        ended.map_err(|error| self.0.life().stream_error(&error))
     }
 
     fn reset(&mut self, reset: Reset) {
@@ -130,7 +133,7 @@ impl SendHalf for ReferenceSend {
         let reset = ready!(self.0.send.borrow_mut().poll_reset(context));
         Poll::Ready(match reset {
             Ok(reason) => StreamError::Reset(reason.into()),
-            Err(error) => self.0.life.stream_error(&error),
+            Err(error) => self.0.life().stream_error(&error),
         })
     }
 }
@@ -173,7 +176,7 @@ impl ReferenceReceive {
             return Poll::Ready(None);
         }
         let ended = self.shared.reset.get();
-        let error = if ended { StreamError::Ended } else { self.shared.life.stream_error(&error) };
+        let error = if ended { StreamError::Ended } else { self.shared.life().stream_error(&error) };
         Poll::Ready(Some(Err(error)))
     }
 }

@@ -10,6 +10,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ReferenceAnswer, ReferenceTunnel, connect, establish};
-pub use halves::{ReferenceReceive, ReferenceSend};
+pub use client::{Begun, Driving, ReferenceAnswer, ReferenceTunnel, connect, establish};
+pub use drive::Entered;
+pub use halves::{ReferenceReceive, ReferenceSend, both};
 pub use server::{ReferenceIncoming, ServeError, serve};

@@ -20,8 +20,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, reques
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::{
-    drive::{Heartbeat, Life, describe},
-    halves::{ReferenceReceive, ReferenceSend, Shared},
+    drive::{Entered, Heartbeat, Life, describe},
+    halves::{ReferenceReceive, ReferenceSend, both},
 };
 use crate::tunnel::{
     Incoming, RequestHead, Settings, StreamError, TunnelEnd, headers,
@@ -146,8 +146,7 @@ fn dispatch(
     let (parts, body) = request.into_parts();
     match read_head(&parts) {
         Ok(head) => {
-            life.enter();
-            let pending = Pending { respond, body, life: life.clone() };
+            let pending = Pending { respond, body, entered: life.enter() };
             let incoming = ReferenceIncoming { head, pending: Some(pending) };
             handler(incoming);
         }
@@ -190,7 +189,7 @@ pub struct ReferenceIncoming {
 struct Pending {
     respond: SendResponse<Bytes>,
     body: RecvStream,
-    life: Rc<Life>,
+    entered: Entered,
 }
 
 impl fmt::Debug for ReferenceIncoming {
@@ -211,22 +210,21 @@ impl Incoming for ReferenceIncoming {
         let Some(pending) = &mut self.pending else { return Poll::Ready(StreamError::Ended) };
         pending.respond.poll_reset(context).map(|reset| match reset {
             Ok(reason) => StreamError::Reset(reason.into()),
-            Err(error) => pending.life.stream_error(&error),
+            Err(error) => pending.entered.life().stream_error(&error),
         })
     }
 
     fn accept(mut self, baggage: Option<&str>) -> Result<(ReferenceSend, ReferenceReceive), StreamError> {
-        let Some(Pending { mut respond, body, life }) = self.pending.take() else {
+        let Some(Pending { mut respond, body, entered }) = self.pending.take() else {
             return Err(StreamError::Ended);
         };
-        life.leave();
         let mut response = Response::new(());
         if let Some(value) = baggage.and_then(|text| HeaderValue::from_str(text).ok()) {
             response.headers_mut().insert(headers::BAGGAGE, value);
         }
-        let send = respond.send_response(response, false).map_err(|error| life.stream_error(&error))?;
-        let shared = Shared::new(life, send);
-        Ok((ReferenceSend(shared.clone()), ReferenceReceive::new(body, shared)))
+        let send = respond.send_response(response, false);
+        let send = send.map_err(|error| entered.life().stream_error(&error))?;
+        Ok(both(entered, send, body))
     }
 
     fn refuse(mut self, status: u16) {
@@ -236,8 +234,7 @@ impl Incoming for ReferenceIncoming {
 
 impl ReferenceIncoming {
     fn answer(&mut self, status: StatusCode) {
-        if let Some(Pending { mut respond, life, .. }) = self.pending.take() {
-            life.leave();
+        if let Some(Pending { mut respond, .. }) = self.pending.take() {
             answer(&mut respond, status);
         }
     }
