@@ -9,7 +9,8 @@ pub enum Protocol {
     /// Nothing says; the first bytes decide.
     #[default]
     Detect,
-    /// HTTP: the client may speak HTTP/1.1 or HTTP/2 with prior knowledge; the server is spoken to in HTTP/1.1.
+    /// HTTP: the client may speak HTTP/1.1 or HTTP/2 with prior knowledge; the server is spoken to in HTTP/1.1, or in HTTP/2
+    /// where the client speaks it and the server turns out to.
     Http,
     /// HTTP/2 without TLS on both sides (`kubernetes.io/h2c`, `http2`).
     Http2,
@@ -144,9 +145,12 @@ fn of_word(word: &str) -> Protocol {
     }
 }
 
-/// What connections to a service port taught; carried from snapshot to snapshot. One byte, written without a lock.
+/// What connections to a service port taught; carried from snapshot to snapshot. Two bytes, written without a lock.
 #[derive(Debug, Default)]
-pub struct Learnt(AtomicU8);
+pub struct Learnt {
+    first: AtomicU8,
+    server: AtomicU8,
+}
 
 /// What was learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,11 +163,20 @@ pub enum Lesson {
     ClientFirst,
 }
 
+/// Which HTTP servers turned out to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerSpeaks {
+    /// HTTP/1.1, and no HTTP/2 with prior knowledge.
+    Http1,
+    /// HTTP/2 with prior knowledge, perhaps HTTP/1.1 too.
+    Http2,
+}
+
 impl Learnt {
     /// The last lesson.
     #[must_use]
     pub fn lesson(&self) -> Option<Lesson> {
-        match self.0.load(Relaxed) {
+        match self.first.load(Relaxed) {
             1 => Some(Lesson::ServerFirst),
             2 => Some(Lesson::Http),
             3 => Some(Lesson::ClientFirst),
@@ -178,9 +191,34 @@ impl Learnt {
             Lesson::Http => 2,
             Lesson::ClientFirst => 3,
         };
-        if self.0.load(Relaxed) != value {
-            self.0.store(value, Relaxed);
+        write(&self.first, value);
+    }
+
+    /// What its servers spoke last.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerSpeaks> {
+        match self.server.load(Relaxed) {
+            1 => Some(ServerSpeaks::Http1),
+            2 => Some(ServerSpeaks::Http2),
+            _ => None,
         }
+    }
+
+    /// Notes what a server speaks; none where the last lesson turned out to be wrong.
+    pub fn note_server(&self, speaks: Option<ServerSpeaks>) {
+        let value = match speaks {
+            None => 0,
+            Some(ServerSpeaks::Http1) => 1,
+            Some(ServerSpeaks::Http2) => 2,
+        };
+        write(&self.server, value);
+    }
+}
+
+/// Leaves the line with the other readers where nothing changes.
+fn write(cell: &AtomicU8, value: u8) {
+    if cell.load(Relaxed) != value {
+        cell.store(value, Relaxed);
     }
 }
 
@@ -226,6 +264,19 @@ mod tests {
         for (app_protocol, name, protocol, why) in table {
             assert_eq!(declared(app_protocol, name), (protocol, why), "{app_protocol:?} {name}");
         }
+    }
+
+    #[test]
+    fn lessons_about_clients_and_servers_are_kept_apart() {
+        let learnt = Learnt::default();
+        assert_eq!((learnt.lesson(), learnt.server()), (None, None));
+        learnt.note(Lesson::Http);
+        learnt.note_server(Some(ServerSpeaks::Http2));
+        assert_eq!((learnt.lesson(), learnt.server()), (Some(Lesson::Http), Some(ServerSpeaks::Http2)));
+        learnt.note_server(Some(ServerSpeaks::Http1));
+        assert_eq!(learnt.server(), Some(ServerSpeaks::Http1));
+        learnt.note_server(None);
+        assert_eq!((learnt.lesson(), learnt.server()), (Some(Lesson::Http), None));
     }
 
     #[test]
