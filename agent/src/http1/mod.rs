@@ -25,6 +25,7 @@ use std::{
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
+pub(crate) use self::trailers::is_forbidden as is_forbidden_trailer;
 pub use self::{
     head::{RequestHead, ResponseHead},
     reader::{Idle, Reader},

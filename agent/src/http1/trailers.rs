@@ -67,6 +67,6 @@ pub(super) fn parse(section: &[u8]) -> Result<HeaderMap, &'static str> {
 }
 
 /// Whether a trailer of this name is not to be passed on.
-pub(super) fn is_forbidden(name: &HeaderName) -> bool {
+pub(crate) fn is_forbidden(name: &HeaderName) -> bool {
     FORBIDDEN.binary_search(&name.as_str()).is_ok()
 }

@@ -88,8 +88,8 @@ async fn onward<I: Incoming>(
     };
     let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
     match spoken {
-        // Not read request by request yet: protected and balanced by connection, as is a server that may speak nothing else.
-        Spoken::Http { version, far } if version == Guess::Http2 || port.protocol.is_http2() => {
+        // Not read request by request yet: protected and balanced by connection.
+        Spoken::Http { version: Guess::Http2, far } => {
             record.protocol(protocol, why, None);
             match far {
                 Some(far) => Ok(Onward::Relay(far)),

@@ -16,7 +16,7 @@ use super::{
     plan::Plan,
     replay::Replay,
     upgrade::Upgraded,
-    upstream::{self, Answer, Caller, SendError, SendOptions, Sending},
+    upstream::{self, Answer, Asked, Caller, SendError, SendOptions, Sending},
 };
 use crate::{
     observe::{
@@ -42,6 +42,8 @@ pub struct Call<'a> {
     pub(super) record: &'a Rc<RequestRecord>,
     pub(super) parts: Parts,
     pub(super) replay: Replay<PodAllowance>,
+    /// The client speaks HTTP/2.
+    pub(super) http2: bool,
     pub(super) grpc: bool,
     pub(super) upgrade: bool,
     pub(super) idempotent: bool,
@@ -246,6 +248,7 @@ impl Call<'_> {
             fresh: false,
             mark: if number > 1 { self.mark(number) } else { None },
             upgrade: self.upgrade,
+            asked: Asked { http2: self.http2, grpc: self.grpc, direct: self.plan.direct },
         };
         let request = http::Request::from_parts(parts, self.replay.body());
         upstream::send(&caller, &self.plan.port, endpoint, request, &options, informed).await

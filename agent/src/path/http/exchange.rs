@@ -62,6 +62,7 @@ impl Session {
 struct Asked {
     parts: Parts,
     body: Body,
+    http2: bool,
     grpc: bool,
     upgrade: bool,
     deadline: Deadline,
@@ -117,10 +118,11 @@ impl Asked {
         let requests = &session.worker.shared.requests;
         let request_id = request_id::of_or_new(&mut parts.headers, &mut random);
         let trace = requests.trace(&mut parts.headers, &mut random);
-        let protocol = match incoming.version {
+        let http2 = incoming.version == Version::HTTP_2;
+        let protocol = match http2 {
             _ if grpc => RequestProtocol::Grpc,
-            Version::HTTP_2 => RequestProtocol::Http2,
-            _ => RequestProtocol::Http1,
+            true => RequestProtocol::Http2,
+            false => RequestProtocol::Http1,
         };
         let opening = RequestOpening {
             connection_id: session.connection.id(),
@@ -134,7 +136,8 @@ impl Asked {
         };
         let record = Rc::new(requests.begin(session.worker.index(), &opening));
         let origin = parts.headers.get(header::ORIGIN).cloned();
-        (Self { parts, body, grpc, upgrade: incoming.upgrade, deadline, started_ns, origin }, record)
+        let upgrade = incoming.upgrade;
+        (Self { parts, body, http2, grpc, upgrade, deadline, started_ns, origin }, record)
     }
 
     fn decide(&self, session: &Session, snapshot: &Snapshot, here: &LocalPod) -> Decision {
@@ -172,6 +175,7 @@ impl Asked {
             idempotent: head::is_idempotent(&self.parts.method, self.grpc),
             parts: self.parts,
             replay: Replay::new(self.body, PodAllowance::new(here)),
+            http2: self.http2,
             grpc: self.grpc,
             upgrade: self.upgrade,
             deadline: self.deadline.smallest(limit),

@@ -79,15 +79,22 @@ impl Wire {
         Self { source, sink: WireSink::Http2(send) }
     }
 
+    /// A stream of a tunnel, or of another connection that is driven as one.
+    #[must_use]
+    pub fn of_stream(
+        send: <ReferenceTunnel as Tunnel>::Send,
+        receive: <ReferenceTunnel as Tunnel>::Receive,
+    ) -> Self {
+        let source = WireSource { ahead: Bytes::new(), from: From::Stream(receive) };
+        Self { source, sink: WireSink::Stream(send) }
+    }
+
     /// What was reached.
     #[must_use]
     pub fn of_far(far: Far) -> Self {
         match far {
             Far::Socket(socket) => Self::of_socket(socket, Bytes::new()),
-            Far::Stream { send, receive, .. } => Self {
-                source: WireSource { ahead: Bytes::new(), from: From::Stream(receive) },
-                sink: WireSink::Stream(send),
-            },
+            Far::Stream { send, receive, .. } => Self::of_stream(send, receive),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     attempts::Call,
     body::Body,
     filters,
-    upstream::{self, Caller, SendOptions},
+    upstream::{self, Asked, Caller, SendOptions},
 };
 use crate::{observe::monotonic_ns, resilience::balance, snapshot::ServicePort};
 
@@ -36,9 +36,10 @@ fn copy(call: &Call<'_>, port: Arc<ServicePort>) {
     let (worker, pod, connection) =
         (Rc::clone(&session.worker), Rc::clone(&session.pod), Rc::clone(&session.connection));
     let (client, body) = (session.client, call.replay.body());
+    let asked = Asked { http2: call.http2, grpc: call.grpc, direct: false };
     session.pod.spawn(async move {
         let caller = Caller { worker: &worker, pod: &pod, here: &here, client, record: &connection };
-        let options = SendOptions { fresh: false, mark: None, upgrade: false };
+        let options = SendOptions { fresh: false, mark: None, upgrade: false, asked };
         let mut random = || fastrand::u64(..);
         let picked = balance::pick_request(&port, None, &[], monotonic_ns(), &mut random);
         let Some(endpoint) = picked.and_then(|index| port.endpoints.get(index)) else { return };

@@ -17,6 +17,8 @@ use crate::snapshot::{
 pub struct Plan {
     /// The service port that it goes to.
     pub port: Arc<ServicePort>,
+    /// That is the one that the client connected to.
+    pub direct: bool,
     /// The rule that matched; none where no route is attached.
     pub rule: Option<Arc<Rule>>,
     /// Which backend of the rule; its filters come after the rule's.
@@ -46,7 +48,13 @@ pub fn decide(
     random: u64,
 ) -> Decision {
     let Some(table) = routes.and_then(|routes| routes.of(caller_namespace)) else {
-        return Decision::Forward(Plan { port: Arc::clone(port), rule: None, backend: 0, prefix: 0 });
+        return Decision::Forward(Plan {
+            port: Arc::clone(port),
+            direct: true,
+            rule: None,
+            backend: 0,
+            prefix: 0,
+        });
     };
     let Some(choice) = table.choose(&view(parts)) else {
         let text = format!("no route of {} matches {} {}", port.hostname, parts.method, parts.uri.path());
@@ -71,11 +79,17 @@ pub fn decide(
             filters::response(&choice.rule.filters, answer.headers_mut());
             Decision::Answer(name, answer)
         }
-        Action::Forward(backends) => forward(choice.rule, backends, choice.prefix, random),
+        Action::Forward(backends) => forward(port, choice.rule, backends, choice.prefix, random),
     }
 }
 
-fn forward(rule: &Arc<Rule>, backends: &[Backend], prefix: usize, random: u64) -> Decision {
+fn forward(
+    asked: &Arc<ServicePort>,
+    rule: &Arc<Rule>,
+    backends: &[Backend],
+    prefix: usize,
+    random: u64,
+) -> Decision {
     let refuse = |reason: &str| {
         let text = format!("the route leads nowhere: {reason}");
         let local = Local::new(StatusCode::INTERNAL_SERVER_ERROR, RequestFlag::NoCluster, text);
@@ -85,7 +99,14 @@ fn forward(rule: &Arc<Rule>, backends: &[Backend], prefix: usize, random: u64) -
     let backend = backends.iter().position(|backend| std::ptr::eq(backend, chosen)).unwrap_or_default();
     match &chosen.port {
         Ok(port) => {
-            Decision::Forward(Plan { port: Arc::clone(port), rule: Some(Arc::clone(rule)), backend, prefix })
+            let direct = Arc::ptr_eq(asked, port);
+            Decision::Forward(Plan {
+                port: Arc::clone(port),
+                direct,
+                rule: Some(Arc::clone(rule)),
+                backend,
+                prefix,
+            })
         }
         Err(reason) => refuse(reason),
     }

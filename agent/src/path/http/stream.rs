@@ -15,7 +15,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::io::{Wire, WireSink, WireSource};
-use crate::http1::{Sink, Source};
+use crate::{
+    http1::{Sink, Source},
+    tunnel::stream::Sealed,
+};
 
 /// The byte stream under HTTP/2.
 pub struct WireStream {
@@ -42,12 +45,17 @@ impl WireStream {
         let mut data = BytesMut::with_capacity(total);
         slices.iter().for_each(|slice| data.extend_from_slice(slice));
         self.queue.push_back(data.freeze());
-        if let Poll::Ready(Err(error)) = self.sink.poll_write(context, &mut self.queue) {
-            return Poll::Ready(Err(error));
+        let written = self.sink.poll_write(context, &mut self.queue);
+        let left: usize = self.queue.iter().map(Bytes::len).sum();
+        match written {
+            // Only what was not even begun may be called unsent; a later write meets the error again.
+            Poll::Ready(Err(error)) if left == total => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(total)),
         }
-        Poll::Ready(Ok(total))
     }
 }
+
+impl Sealed for WireStream {}
 
 impl AsyncRead for WireStream {
     fn poll_read(

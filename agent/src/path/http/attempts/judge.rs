@@ -199,6 +199,7 @@ fn word(failure: &Failure) -> &'static str {
     match failure {
         Failure::Connect(_) => "connect_failed",
         Failure::Handshake => "handshake",
+        Failure::NotHttp2 => "not_http2",
         Failure::RefusedStream => "refused_stream",
         Failure::GoAway => "goaway",
         Failure::ClosedBeforeAnswer => "closed",
@@ -211,7 +212,7 @@ fn word(failure: &Failure) -> &'static str {
 
 fn flag(failure: &Failure) -> RequestFlag {
     match failure {
-        Failure::Connect(_) | Failure::Handshake => RequestFlag::UpstreamFailure,
+        Failure::Connect(_) | Failure::Handshake | Failure::NotHttp2 => RequestFlag::UpstreamFailure,
         Failure::RefusedStream | Failure::GoAway | Failure::Reset => RequestFlag::UpstreamReset,
         Failure::ClosedBeforeAnswer => RequestFlag::UpstreamClosed,
         Failure::MalformedAnswer(_) => RequestFlag::UpstreamProtocolError,

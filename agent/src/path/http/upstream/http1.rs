@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use super::{
     Answer, Caller, Failure, Informational, SendError, SendOptions, Sending, link,
     pool::{About, Connection, Place},
-    sending::{Pump, PumpError, Rest},
+    sending::{Kind, Pump, PumpError, Rest},
 };
 use crate::{
     http1::{BodyLength, HeadError, HeadFault, Limits, Reader, ResponseHead, Writer, hop::strip_hop_by_hop},
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How long a body waits for the endpoint's 100 (RFC 9110, section 10.1.1: not indefinitely).
-const CONTINUE: Duration = Duration::from_secs(1);
+pub(super) const CONTINUE: Duration = Duration::from_secs(1);
 
 /// Sends a request and waits for the head of its answer.
 pub(super) async fn send(
@@ -222,7 +222,9 @@ impl Asking {
             }
             // A body that was not asked for, or is not wanted any more, stays with the client.
             (false, true) => None,
-            (false, false) => Some(Sending(Rest { pump: Some(self.pump), joint: Rc::clone(&joint) })),
+            (false, false) => {
+                Some(Sending(Kind::Http1(Rest { pump: Some(self.pump), joint: Rc::clone(&joint) })))
+            }
         };
         let mut received = Received { reader: Some(self.reader), joint, first: None };
         let body = poll_fn(|context| Poll::Ready(received.whole(context))).await;

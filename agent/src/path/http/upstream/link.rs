@@ -56,7 +56,7 @@ pub(super) async fn reach(
 }
 
 /// The service has all connections that it may have from this node: no other endpoint would do better.
-fn full() -> SendError {
+pub(super) fn full() -> SendError {
     SendError {
         progress: Progress::NotSent,
         reason: Failure::Overflow,

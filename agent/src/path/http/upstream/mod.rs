@@ -3,16 +3,20 @@
 //! ```text
 //! pool       connections of a worker, by calling pod, endpoint and protocol
 //! link       reaches an endpoint for a pool
-//! http1      one request on an HTTP/1.1 connection; body, sending: what goes on after its answer began
+//! version    HTTP/1.1 or HTTP/2; pure
+//! http1      one request on an HTTP/1.1 connection; http2: one on a stream of HTTP/2
+//! sending    the request's body, also after its answer began
 //! ```
 //!
 //! What was not sent can be sent elsewhere, whatever the request: [`Progress::NotSent`] is said only where it is proved, that is
 //! the connect failed, the stream was refused or above the last one of a GOAWAY, or not a byte was taken from us.
 
 mod http1;
+mod http2;
 mod link;
 mod pool;
 mod sending;
+mod version;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
@@ -24,13 +28,15 @@ use super::{
 };
 use crate::{
     observe::{CloseReason, Connection, Security},
-    snapshot::{Endpoint, LocalPod, ServicePort, SpiffeId},
+    snapshot::{Endpoint, LocalPod, ServicePort, SpiffeId, protocol::ServerSpeaks},
     tunnel::RetryMark,
     worker::{PodHere, Worker},
 };
 
 pub use pool::Upstream;
 pub use sending::Sending;
+pub use version::Asked;
+use version::Version;
 
 /// Who asks.
 pub struct Caller<'a> {
@@ -56,6 +62,8 @@ pub struct SendOptions {
     pub mark: Option<RetryMark>,
     /// The request asks for an upgrade and the client can take the answer 101, or it is CONNECT.
     pub upgrade: bool,
+    /// What chooses the version of HTTP.
+    pub asked: Asked,
 }
 
 /// Given what arrives before the answer: 100 and 103 with their headers.
@@ -94,9 +102,12 @@ pub enum Failure {
     /// The endpoint was not reached.
     #[error("not reached: {}", .0.as_str())]
     Connect(CloseReason),
-    /// The endpoint does not speak the protocol that its port declares.
+    /// HTTP/2 was begun and broken off.
     #[error("HTTP/2 did not start")]
     Handshake,
+    /// The endpoint speaks something else.
+    #[error("it does not speak HTTP/2")]
+    NotHttp2,
     /// REFUSED_STREAM.
     #[error("the stream was refused")]
     RefusedStream,
@@ -163,7 +174,31 @@ pub async fn send(
     informational: Informational<'_>,
 ) -> Result<Answer, SendError> {
     normalise(&mut request);
-    http1::send(caller, port, endpoint, request, options, informational).await
+    let learnt = &port.state.learnt;
+    let known = learnt.server();
+    let version = version::choose(port.protocol, known, options.asked, request.method(), options.upgrade);
+    let mut lesson = None;
+    if let Version::Http2 { only } = version {
+        match http2::lane(caller, port, endpoint, options).await {
+            Ok(lane) => {
+                learnt.note_server(Some(ServerSpeaks::Http2));
+                return http2::exchange(lane, request, informational).await;
+            }
+            // Nothing of the request was sent: it goes in the older version.
+            Err(error) if error.reason == Failure::NotHttp2 && !only => lesson = Some(ServerSpeaks::Http1),
+            Err(error) => return Err(error),
+        }
+    }
+    let answered = http1::send(caller, port, endpoint, request, options, informational).await;
+    match &answered {
+        Ok(_) => lesson.into_iter().for_each(|lesson| learnt.note_server(Some(lesson))),
+        // Perhaps it speaks HTTP/2 by now.
+        Err(SendError { reason: Failure::MalformedAnswer(_), .. }) if known == Some(ServerSpeaks::Http1) => {
+            learnt.note_server(None);
+        }
+        Err(_) => {}
+    }
+    answered
 }
 
 /// A target that was rewritten to another authority says it in `host` as well, and only there.

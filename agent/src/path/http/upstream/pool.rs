@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::Caller;
+use super::{Caller, http2::Shared};
 use crate::{
     http1::{Reader, Writer},
     observe::Security,
@@ -30,7 +30,7 @@ use crate::{
 /// more likely it is that the server is about to close it.
 const RECENT_NS: u64 = 1_000_000_000;
 /// An older connection is not pooled again, nanoseconds: new certificates and new paths shall be taken up.
-const LONGEST_NS: u64 = 600 * 1_000_000_000;
+pub(super) const LONGEST_NS: u64 = 600 * 1_000_000_000;
 
 /// What connections must have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +58,7 @@ struct Inner {
 /// The connections from one pod to one endpoint.
 pub(super) struct Place {
     idle: RefCell<Vec<Connection>>,
+    pub(super) shared: Shared,
     closed: Cell<bool>,
     owner: Weak<Inner>,
 }
@@ -102,7 +103,8 @@ impl Upstream {
         let mut dropped = Vec::new();
         self.0.places.borrow_mut().retain(|_, place| {
             dropped.extend(place.idle.borrow_mut().extract_if(.., |connection| connection.is_stale(now_ns)));
-            let unused = place.idle.borrow().is_empty();
+            place.shared.tidy(now_ns);
+            let unused = place.idle.borrow().is_empty() && place.shared.is_unused();
             !(unused && Rc::strong_count(place) == 1)
         });
     }
@@ -167,6 +169,7 @@ impl Place {
     fn new(owner: &Rc<Inner>) -> Self {
         Self {
             idle: RefCell::default(),
+            shared: Shared::default(),
             closed: Cell::new(owner.draining.get()),
             owner: Rc::downgrade(owner),
         }
@@ -217,6 +220,7 @@ impl Place {
 
     fn close(&self) {
         self.closed.set(true);
+        self.shared.close();
         for mut connection in self.idle.take() {
             let _ = connection.writer.finish();
         }

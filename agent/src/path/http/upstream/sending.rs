@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::http1::Joint;
+use super::{http1::Joint, http2};
 use crate::{
     http1::Writer,
     path::http::{
@@ -18,8 +18,15 @@ use crate::{
 /// Bytes of a request that are queued before they are written.
 const QUEUED: usize = 64 * 1024;
 
-/// The rest of a request whose answer has begun. Dropped before its end, the connection is not used again.
-pub struct Sending(pub(super) Rest);
+/// The rest of a request whose answer has begun. Dropped before its end, its connection is not used again, or its stream is
+/// cancelled.
+pub struct Sending(pub(super) Kind);
+
+/// By what it is sent.
+pub(super) enum Kind {
+    Http1(Rest),
+    Http2(http2::Rest),
+}
 
 impl Sending {
     /// Goes on. Ready when all was sent, or the endpoint takes no more, which its answer tells.
@@ -27,7 +34,10 @@ impl Sending {
     /// # Errors
     /// The client's body broke; the endpoint's connection was reset.
     pub fn poll_sending(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        self.0.poll(context)
+        match &mut self.0 {
+            Kind::Http1(rest) => rest.poll(context),
+            Kind::Http2(rest) => rest.poll(context),
+        }
     }
 }
 
