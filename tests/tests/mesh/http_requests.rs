@@ -1,93 +1,19 @@
 //! What the agent does for each request: routes, retries, budgets, breakers; with servers that do wrong what they are told.
 
-use crate::scene::{cluster_ip, logs};
-use posthaste_tests::{
-    Family, Mesh, Pod, eventually,
-    peer::{
-        faulty::{Faulty, Plan, Trouble},
-        load::{self, Report, Spec},
-    },
-    wait::holds,
+use crate::{
+    http_shop::{Shop, publish},
+    scene::logs,
 };
-use serde_json::{Value, json};
-use std::net::SocketAddr;
-
-/// Three servers behind one HTTP port; two of them on the other node.
-struct Shop {
-    client: Pod,
-    servers: Vec<(Pod, Faulty)>,
-    service: SocketAddr,
-    // Last: pods end before the world.
-    mesh: Mesh,
-}
-
-impl Shop {
-    fn start() -> Self {
-        let mut mesh = Mesh::start_strict().unwrap();
-        let client = mesh.pod("a", "client").unwrap();
-        let servers: Vec<(Pod, Faulty)> = [("b", "one"), ("b", "two"), ("a", "three")]
-            .into_iter()
-            .map(|(node, name)| {
-                let pod = mesh.pod(node, name).unwrap();
-                let program = Faulty::start(&pod, 8080, name).unwrap();
-                (pod, program)
-            })
-            .collect();
-        let pods: Vec<&Pod> = servers.iter().map(|(pod, _)| pod).collect();
-        let service = publish(&mut mesh, "shop-web", &pods);
-        Self { client, servers, service, mesh }
-    }
-
-    fn plan(&self, server: usize, plan: &Plan) {
-        let (pod, program) = &self.servers[server];
-        program.plan(pod, plan).unwrap();
-    }
-
-    fn load(&self, spec: &Spec) -> Report {
-        load::of(&self.client, self.service, spec).unwrap()
-    }
-
-    /// Requests that all servers have seen, and the ids that came more than once.
-    fn seen(&self) -> (u64, usize) {
-        let seen = self.servers.iter().map(|(pod, program)| program.seen(pod).unwrap());
-        let mut ids = std::collections::BTreeMap::new();
-        let mut requests = 0;
-        for one in seen {
-            requests += one.requests;
-            for (id, times) in one.ids {
-                *ids.entry(id).or_insert(0) += times;
-            }
-        }
-        (requests, ids.values().filter(|times| **times > 1).count())
-    }
-
-    fn put(&mut self, object: Value) {
-        let before = generation(&self.mesh);
-        self.mesh.manifests.put(object);
-        self.mesh.manifests.apply().unwrap();
-        eventually("the new snapshot", || holds(generation(&self.mesh) > before, "the old one")).unwrap();
-    }
-
-    fn counted(&self, metric: &str) -> bool {
-        self.mesh.a.metrics().unwrap().sum(metric, &[]) > 0.0
-    }
-}
-
-fn publish(mesh: &mut Mesh, name: &str, pods: &[&Pod]) -> SocketAddr {
-    let mut service = mesh.service_spec(name, 8080, pods);
-    service.app_protocol = Some("http".to_owned());
-    mesh.publish(&service).unwrap();
-    cluster_ip(&service, Family::V4)
-}
-
-fn generation(mesh: &Mesh) -> u64 {
-    mesh.a.json(&["status"]).unwrap()["snapshot_generation"].as_u64().unwrap()
-}
+use posthaste_tests::peer::{
+    faulty::{Plan, Trouble},
+    load::Spec,
+};
+use serde_json::json;
 
 #[test]
 fn one_endpoint_of_three_fails_every_call_and_callers_see_none_of_it() {
     for trouble in [Trouble::Status, Trouble::ResetBeforeHead, Trouble::ResetMidHead, Trouble::Refuse] {
-        let shop = Shop::start();
+        let shop = Shop::start("http");
         shop.plan(0, &Plan::always(trouble));
         let report = shop.load(&Spec::requests(2000, 8));
         let good = report.status(200);
@@ -111,7 +37,7 @@ fn what_must_not_be_repeated_never_is() {
         Trouble::Garbage,
         Trouble::ResetOnAccept,
     ];
-    let shop = Shop::start();
+    let shop = Shop::start("http");
     for (number, trouble) in troubles.into_iter().enumerate() {
         for server in 0..3 {
             shop.plan(server, &Plan { share: 0.5, ..Plan::always(trouble) });
@@ -126,7 +52,7 @@ fn what_must_not_be_repeated_never_is() {
 
 #[test]
 fn a_full_outage_stays_within_the_budget() {
-    let shop = Shop::start();
+    let shop = Shop::start("http");
     for server in 0..3 {
         shop.plan(server, &Plan::always(Trouble::Status));
     }
@@ -141,11 +67,11 @@ fn a_full_outage_stays_within_the_budget() {
 
 #[test]
 fn requests_follow_their_routes() {
-    let mut shop = Shop::start();
+    let mut shop = Shop::start("http");
     let (one, two) = (&shop.servers[0].0, &shop.servers[1].0);
     let (stable, canary) = ([one], [two]);
-    publish(&mut shop.mesh, "stable", &stable);
-    publish(&mut shop.mesh, "canary", &canary);
+    publish(&mut shop.mesh, "stable", "http", &stable);
+    publish(&mut shop.mesh, "canary", "http", &canary);
     let backend = |name: &str, weight: u32| json!({"name": name, "port": 80, "weight": weight});
     shop.put(json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",

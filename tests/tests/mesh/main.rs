@@ -12,6 +12,8 @@ mod http_curl;
 mod http_python;
 mod http_requests;
 mod http_scene;
+mod http_shop;
+mod http_to_h2c;
 mod leaks;
 mod manifests;
 mod outage;
