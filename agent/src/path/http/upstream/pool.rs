@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Caller, http2::Shared};
+use super::{Caller, http2::Lanes};
 use crate::{
     http1::{Reader, Writer},
     observe::Security,
@@ -58,7 +58,7 @@ struct Inner {
 /// The connections from one pod to one endpoint.
 pub(super) struct Place {
     idle: RefCell<Vec<Connection>>,
-    pub(super) shared: Shared,
+    pub(super) lanes: Lanes,
     closed: Cell<bool>,
     owner: Weak<Inner>,
 }
@@ -103,8 +103,8 @@ impl Upstream {
         let mut dropped = Vec::new();
         self.0.places.borrow_mut().retain(|_, place| {
             dropped.extend(place.idle.borrow_mut().extract_if(.., |connection| connection.is_stale(now_ns)));
-            place.shared.tidy(now_ns);
-            let unused = place.idle.borrow().is_empty() && place.shared.is_unused();
+            place.lanes.tidy(now_ns);
+            let unused = place.idle.borrow().is_empty() && place.lanes.is_unused();
             !(unused && Rc::strong_count(place) == 1)
         });
     }
@@ -169,7 +169,7 @@ impl Place {
     fn new(owner: &Rc<Inner>) -> Self {
         Self {
             idle: RefCell::default(),
-            shared: Shared::default(),
+            lanes: Lanes::default(),
             closed: Cell::new(owner.draining.get()),
             owner: Rc::downgrade(owner),
         }
@@ -220,7 +220,7 @@ impl Place {
 
     fn close(&self) {
         self.closed.set(true);
-        self.shared.close();
+        self.lanes.close();
         for mut connection in self.idle.take() {
             let _ = connection.writer.finish();
         }
@@ -237,3 +237,6 @@ impl Connection {
         now_ns.saturating_sub(self.about.used_ns) >= self.about.keep.idle_ns
     }
 }
+
+#[cfg(test)]
+mod tests;

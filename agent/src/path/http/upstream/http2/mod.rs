@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection   one connection: made, watched, closed
-//! shared       which one carries the next request, who makes a new one
+//! lanes        which one carries the next request, who makes a new one
 //! asking       from the head of a request to the head of its answer; what a failure proves
 //! head         heads as HTTP/2 says them; pure
 //! upload       the request's body; received: the answer's
@@ -11,8 +11,8 @@
 mod asking;
 mod connection;
 mod head;
+mod lanes;
 mod received;
-mod shared;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -29,8 +29,8 @@ use crate::{
     snapshot::{Endpoint, ServicePort},
 };
 use asking::Asking;
-use shared::Turn;
-pub(super) use {connection::Connection, shared::Shared, upload::Rest};
+use lanes::Turn;
+pub(super) use {connection::Connection, lanes::Lanes, upload::Rest};
 
 /// A connection for one request.
 pub(super) struct Lane {
@@ -59,10 +59,10 @@ pub(super) async fn lane(
         return Ok(Lane { connection: Rc::new(connection), connect_ns, alone: true });
     }
     loop {
-        if let Some(connection) = place.shared.pick(monotonic_ns()) {
+        if let Some(connection) = place.lanes.pick(monotonic_ns()) {
             return Ok(Lane { connection, connect_ns: 0, alone: false });
         }
-        match place.shared.turn() {
+        match place.lanes.turn() {
             Turn::Wait(waiting) => {
                 let _pending =
                     limits::try_pending(&port.state, &port.policy.limits).map_err(|_| link::full())?;
@@ -79,7 +79,7 @@ pub(super) async fn lane(
                 let connection = Rc::new(connection);
                 let alone = place.is_closed();
                 if !alone {
-                    place.shared.add(Rc::clone(&connection));
+                    place.lanes.add(Rc::clone(&connection));
                 }
                 return Ok(Lane { connection, connect_ns, alone });
             }

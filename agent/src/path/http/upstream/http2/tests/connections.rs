@@ -1,7 +1,7 @@
 //! Connections: how many requests share one, when it takes no more, when it closes, who makes the next.
 
 use super::{
-    super::shared::{Shared, Turn},
+    super::lanes::{Lanes, Turn},
     *,
 };
 use crate::tunnel::TunnelEnd;
@@ -47,18 +47,18 @@ fn the_endpoints_limit_on_streams_is_kept() {
     on_worker(async {
         let mut builder = h2::server::Builder::new();
         builder.max_concurrent_streams(2);
-        let shared = Shared::default();
+        let lanes = Lanes::default();
         let connection = slow(builder).await;
-        shared.add(Rc::clone(&connection));
+        lanes.add(Rc::clone(&connection));
         let two = async { tokio::join!(send(&connection, get("/100")), send(&connection, get("/100"))) };
         let watching = async {
             sleep(Duration::from_millis(30)).await;
-            assert!(shared.pick(0).is_none(), "both are taken");
+            assert!(lanes.pick(0).is_none(), "both are taken");
             assert!(connection.is_usable(0));
         };
         let ((one, other), ()) = tokio::join!(two, watching);
         drop((one.unwrap(), other.unwrap()));
-        assert!(shared.pick(0).is_some());
+        assert!(lanes.pick(0).is_some());
     });
 }
 
@@ -76,14 +76,14 @@ fn a_worn_or_old_connection_is_let_go_and_finishes_what_it_has() {
                 });
             }
         });
-        let shared = Shared::default();
+        let lanes = Lanes::default();
         let connection = connect(ours, keep).await.unwrap();
-        shared.add(Rc::clone(&connection));
-        assert!(shared.pick(599 * 1_000_000_000).is_some());
+        lanes.add(Rc::clone(&connection));
+        assert!(lanes.pick(599 * 1_000_000_000).is_some());
         let two = async { tokio::join!(send(&connection, get("/")), send(&connection, get("/"))) };
         let watching = async {
             sleep(Duration::from_millis(30)).await;
-            assert!(shared.pick(0).is_none() && shared.is_unused());
+            assert!(lanes.pick(0).is_none() && lanes.is_unused());
         };
         let ((one, other), ()) = tokio::join!(two, watching);
         assert_eq!(
@@ -93,8 +93,8 @@ fn a_worn_or_old_connection_is_let_go_and_finishes_what_it_has() {
         assert_eq!(connection.tunnel.closed().await, TunnelEnd::Drained);
 
         let old = slow(h2::server::Builder::new()).await;
-        shared.add(Rc::clone(&old));
-        assert!(shared.pick(600 * 1_000_000_000).is_none());
+        lanes.add(Rc::clone(&old));
+        assert!(lanes.pick(600 * 1_000_000_000).is_none());
         assert_eq!(old.tunnel.closed().await, TunnelEnd::Drained);
     });
 }
@@ -120,12 +120,12 @@ fn an_idle_connection_closes_when_its_time_has_come() {
 #[test]
 fn when_the_pod_leaves_requests_under_way_go_on() {
     on_worker(async {
-        let shared = Shared::default();
+        let lanes = Lanes::default();
         let connection = slow(h2::server::Builder::new()).await;
-        shared.add(Rc::clone(&connection));
+        lanes.add(Rc::clone(&connection));
         let leaving = async {
             sleep(Duration::from_millis(30)).await;
-            shared.close();
+            lanes.close();
             assert!(!connection.has_room());
         };
         let (answer, ()) = tokio::join!(send(&connection, get("/100")), leaving);
@@ -137,23 +137,23 @@ fn when_the_pod_leaves_requests_under_way_go_on() {
 #[test]
 fn one_dials_and_the_others_wait_for_it() {
     on_worker(async {
-        let shared = Shared::default();
-        let Turn::Dial(dial) = shared.turn() else { panic!("somebody has to") };
-        let Turn::Wait(waiting) = shared.turn() else { panic!("one is enough") };
-        assert!(!shared.is_unused());
+        let lanes = Lanes::default();
+        let Turn::Dial(dial) = lanes.turn() else { panic!("somebody has to") };
+        let Turn::Wait(waiting) = lanes.turn() else { panic!("one is enough") };
+        assert!(!lanes.is_unused());
         let failed = SendError::not_sent(Failure::Handshake);
         dial.failed(&failed);
         assert_eq!(waiting.over().await, Err(failed), "one failure is told to all");
 
-        let Turn::Dial(dial) = shared.turn() else { panic!("a failure is not for ever") };
-        let Turn::Wait(waiting) = shared.turn() else { panic!("one is enough") };
+        let Turn::Dial(dial) = lanes.turn() else { panic!("a failure is not for ever") };
+        let Turn::Wait(waiting) = lanes.turn() else { panic!("one is enough") };
         drop(dial);
         assert_eq!(waiting.over().await, Ok(()), "given up: somebody else has to");
-        let Turn::Dial(dial) = shared.turn() else { panic!("that is the first to ask") };
-        let Turn::Wait(waiting) = shared.turn() else { panic!("one is enough") };
-        shared.add(slow(h2::server::Builder::new()).await);
+        let Turn::Dial(dial) = lanes.turn() else { panic!("that is the first to ask") };
+        let Turn::Wait(waiting) = lanes.turn() else { panic!("one is enough") };
+        lanes.add(slow(h2::server::Builder::new()).await);
         drop(dial);
         assert_eq!(waiting.over().await, Ok(()));
-        assert!(shared.pick(0).is_some());
+        assert!(lanes.pick(0).is_some());
     });
 }

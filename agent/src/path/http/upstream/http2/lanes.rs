@@ -9,7 +9,7 @@ use super::{super::SendError, connection::Connection};
 
 /// Connections, those first that were made first: what is needed less and less goes idle and closes.
 #[derive(Default)]
-pub(in crate::path::http::upstream) struct Shared {
+pub(in crate::path::http::upstream) struct Lanes {
     connections: RefCell<Vec<Rc<Connection>>>,
     dial: Rc<Slot>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Dial {
 /// Waits for another one's dial.
 pub(super) struct Waiting(watch::Receiver<Outcome>);
 
-impl Shared {
+impl Lanes {
     /// A connection with room; those that take no more are let go.
     pub(super) fn pick(&self, now_ns: u64) -> Option<Rc<Connection>> {
         self.tidy(now_ns);
