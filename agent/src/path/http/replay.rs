@@ -108,7 +108,10 @@ impl<A: Allowance> Shared<A> {
             return Poll::Ready(None);
         }
         let Poll::Ready(next) = self.source.poll_frame(cx) else {
-            self.waiting.push(cx.waker().clone());
+            // Asked again while its answer goes on, an attempt waits only once.
+            if !self.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+                self.waiting.push(cx.waker().clone());
+            }
             return Poll::Pending;
         };
         for waiting in self.waiting.drain(..) {
