@@ -25,12 +25,12 @@ use std::{
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-pub(crate) use self::trailers::is_forbidden as is_forbidden_trailer;
 pub use self::{
     head::{RequestHead, ResponseHead},
     reader::{Idle, Reader},
     writer::Writer,
 };
+pub(crate) use self::{target::is_host, trailers::is_forbidden as is_forbidden_trailer};
 
 /// Where bytes come from: a socket or a tunnel's stream.
 pub trait Source {

@@ -77,7 +77,7 @@ fn absolute(method: &Method, target: &Bytes) -> Result<Target, &'static str> {
 
 /// Whether this is a host with an optional port: a name, an IPv4 address, or an IPv6 address in brackets. Narrower than
 /// RFC 3986: no user information, no percent encoding and no sub-delimiters, which hops read differently.
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     if value.first() == Some(&b'[') {
         let Some(end) = memchr::memchr(b']', value) else { return false };
         let literal = value.get(1..end).and_then(|inner| std::str::from_utf8(inner).ok());

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use http::Version;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::connect::{Far, Reached};
@@ -42,14 +43,12 @@ use {
 /// before its endpoint is chosen.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a connection speaks, and its far side where one was reached on the way to knowing.
+/// What a connection speaks. What was reached on the way to knowing is dropped where each request chooses for itself.
 pub enum Spoken {
     /// Requests.
     Http {
-        /// `Http1` or `Http2`; `Http1` also where a port that is declared as HTTP hears neither, which HTTP/1 then refuses.
-        version: Guess,
-        /// Opened while nobody knew; good for a first request, or to be dropped.
-        far: Option<Reached>,
+        /// HTTP/1.1 or HTTP/2; HTTP/1.1 also where a port that is declared as HTTP hears neither, which HTTP/1 then refuses.
+        version: Version,
     },
     /// Bytes that are only carried.
     Opaque {
@@ -77,14 +76,21 @@ pub async fn decide(
             Ok((opaque(far, sni), Protocol::Tls, port.protocol_why))
         }
         declared @ (Protocol::Http | Protocol::Http2 | Protocol::Grpc) => {
-            let version = match first_bytes(near).await {
-                Guess::Http2 => Guess::Http2,
-                _ => Guess::Http1,
+            let version = version_of(first_bytes(near).await);
+            let (protocol, why) = match (declared, version) {
+                (Protocol::Http, Version::HTTP_2) => (Protocol::Http2, Why::FirstBytes),
+                (Protocol::Http2 | Protocol::Grpc, Version::HTTP_11) => (Protocol::Http, Why::FirstBytes),
+                _ => (declared, port.protocol_why),
             };
-            Ok((Spoken::Http { version, far: None }, declared, port.protocol_why))
+            Ok((Spoken::Http { version }, protocol, why))
         }
         Protocol::Detect => undeclared(port, near, connect).await,
     }
+}
+
+/// What is spoken with a client of HTTP.
+fn version_of(guess: Guess) -> Version {
+    if guess == Guess::Http2 { Version::HTTP_2 } else { Version::HTTP_11 }
 }
 
 /// The client's first bytes; pending until they decide. `Other` also where the client ends or breaks first, `More` where it falls silent
@@ -177,7 +183,7 @@ where
     };
     if protocol.is_http() {
         learnt.note(Lesson::Http);
-        return Ok((Spoken::Http { version: guess, far }, protocol, Why::FirstBytes));
+        return Ok((Spoken::Http { version: version_of(guess) }, protocol, Why::FirstBytes));
     }
     let ended = guess == Guess::Other && is_empty(near);
     let why = if ended || guess == Guess::More { Why::Silence } else { Why::FirstBytes };

@@ -17,9 +17,10 @@ pub mod route;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+use ::http::Version;
 use arrival::Arrival;
 use connect::Reached;
-use detect::{Guess, Spoken};
+use detect::Spoken;
 use route::Target;
 
 use crate::{
@@ -33,8 +34,8 @@ use crate::{
 enum Onward {
     /// Byte by byte.
     Relay(Reached),
-    /// Request by request.
-    Http(SocketAddr),
+    /// Request by request, as the client speaks it.
+    Http(SocketAddr, Version),
 }
 
 /// Carries one connection, from its arrival to its record.
@@ -58,8 +59,8 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival:
             let reason = relay::relay(arrival, far, &pod.baggage(&here), &record).await;
             record.close(reason);
         }
-        Ok(Onward::Http(destination)) => {
-            Box::pin(requests(worker, pod, arrival, destination, record)).await;
+        Ok(Onward::Http(destination, version)) => {
+            Box::pin(requests(worker, pod, arrival, (destination, version), record)).await;
         }
         Err(reason) => {
             arrival.refuse(reason);
@@ -88,17 +89,9 @@ async fn onward<I: Incoming>(
     };
     let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
     match spoken {
-        // Not read request by request yet: protected and balanced by connection.
-        Spoken::Http { version: Guess::Http2, far } => {
+        Spoken::Http { version } => {
             record.protocol(protocol, why, None);
-            match far {
-                Some(far) => Ok(Onward::Relay(far)),
-                None => connect::reach(worker, pod, here, &target, arrival, record).await.map(Onward::Relay),
-            }
-        }
-        Spoken::Http { .. } => {
-            record.protocol(protocol, why, None);
-            Ok(Onward::Http(destination))
+            Ok(Onward::Http(destination, version))
         }
         Spoken::Opaque { far, sni } => {
             record.protocol(protocol, why, sni);
@@ -113,14 +106,14 @@ async fn requests<I: Incoming>(
     worker: &Rc<Worker>,
     pod: &Rc<PodHere>,
     arrival: Arrival<I>,
-    destination: SocketAddr,
+    (destination, version): (SocketAddr, Version),
     record: Connection,
 ) {
     // Only captured connections are asked what they speak.
     let Arrival::Captured { near, client } = arrival else { return };
     let connection = Rc::new(record);
     let session = http::Session::new(worker, pod, Rc::clone(&connection), client, destination);
-    let reason = http::serve(near, session).await;
+    let reason = http::serve(near, version, session).await;
     connection.close(reason);
 }
 

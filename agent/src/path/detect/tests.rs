@@ -68,12 +68,11 @@ impl Ends {
     }
 }
 
-/// `http1`, `http2`, `opaque` or `opaque NAME`; `+far` where the far side is there.
+/// `http1`, `http2`, `opaque` or `opaque NAME`.
 fn shown(spoken: &Spoken) -> String {
     match spoken {
-        Spoken::Http { version, far } => {
-            format!("{version:?}{}", if far.is_some() { "+far" } else { "" }).to_lowercase()
-        }
+        Spoken::Http { version: Version::HTTP_2 } => "http2".to_owned(),
+        Spoken::Http { .. } => "http1".to_owned(),
         Spoken::Opaque { far, sni } => {
             assert!(far.is_some());
             format!("opaque {}", sni.as_deref().unwrap_or_default()).trim().to_owned()
@@ -101,13 +100,15 @@ fn decides_by_what_is_declared_and_what_is_said() {
     let none: &[u8] = b"";
     let get: &[u8] = b"GET / HTTP/1.1\r\n";
     type Case<'case> = (Protocol, &'case [u8], &'case [u8], &'case str, Protocol, Why, Option<Lesson>);
-    let table: [Case<'_>; 15] = [
+    let table: [Case<'_>; 17] = [
         (Http, get, none, "http1", Http, AppProtocol, None),
-        (Http, PREFACE, none, "http2", Http, AppProtocol, None),
-        // What is declared wins, and HTTP/1 says no to it.
+        (Http, PREFACE, none, "http2", Http2, FirstBytes, None),
+        // HTTP/1 says no to what is neither.
         (Http, b"\x16\x03\x01", none, "http1", Http, AppProtocol, None),
         (Http2, PREFACE, none, "http2", Http2, AppProtocol, None),
         (Grpc, PREFACE, SETTINGS, "http2", Grpc, AppProtocol, None),
+        (Http2, get, none, "http1", Http, FirstBytes, None),
+        (Grpc, get, none, "http1", Http, FirstBytes, None),
         (Tcp, get, none, "opaque", Tcp, AppProtocol, None),
         (Tls, &hello, none, "opaque shop.example.com", Tls, AppProtocol, None),
         (Tls, none, b"220 plain first\r\n", "opaque", Tls, AppProtocol, None),
@@ -267,7 +268,7 @@ fn a_server_of_http2_may_begin() {
         };
         let (decided, ()) = tokio::join!(ends.decide(&port), preface);
         let (spoken, protocol, why) = decided.unwrap();
-        assert_eq!((shown(&spoken).as_str(), protocol, why), ("http2+far", Protocol::Http2, Why::FirstBytes));
+        assert_eq!((shown(&spoken).as_str(), protocol, why), ("http2", Protocol::Http2, Why::FirstBytes));
         assert_eq!(port.state.learnt.lesson(), Some(Lesson::Http));
     });
 }

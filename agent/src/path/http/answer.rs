@@ -53,13 +53,19 @@ impl Local {
     /// Trailers-only (gRPC over HTTP/2, "Responses").
     fn grpc(&self) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(GRPC_STATUS, grpc_status_of(self.status).into());
-        if let Ok(message) = HeaderValue::from_str(&percent_encoded(&self.text)) {
-            headers.insert(HeaderName::from_static("grpc-message"), message);
-        }
+        *response.headers_mut() = self.trailers();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         response
+    }
+
+    /// What ends a gRPC call whose answer has begun.
+    pub(super) fn trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(GRPC_STATUS, grpc_status_of(self.status).into());
+        if let Ok(message) = HeaderValue::from_str(&percent_encoded(&self.text)) {
+            trailers.insert(HeaderName::from_static("grpc-message"), message);
+        }
+        trailers
     }
 }
 

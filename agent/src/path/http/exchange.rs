@@ -1,6 +1,12 @@
 //! One request of a captured application: `read -> plan -> admit -> attempt (again) -> answer -> record`.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use http::{HeaderValue, StatusCode, Version, header, request::Parts};
 use tokio::time::timeout;
@@ -26,6 +32,9 @@ use crate::{
     snapshot::{LocalPod, Snapshot},
     worker::{PodHere, Worker},
 };
+
+/// How long a gRPC client may take to read the status that says that time is up.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// A captured connection that speaks HTTP.
 pub struct Session {
@@ -55,6 +64,12 @@ impl Session {
     ) -> Rc<Self> {
         let (worker, pod) = (Rc::clone(worker), Rc::clone(pod));
         Rc::new(Self { worker, pod, connection, client, destination, budget: RefCell::default() })
+    }
+
+    /// Connections that the pod has at the moment.
+    pub(super) fn connections(&self) -> u32 {
+        let snapshot = self.worker.snapshot();
+        identify::local_pod(&snapshot, &self.pod).map_or(1, |here| here.load.connections.load(Relaxed))
     }
 }
 
@@ -221,11 +236,18 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
         let replied = reply.upgrade(response.map(|_| ()), upgraded).await;
         return note(call.record, &replied);
     }
-    let response = watch::trailers(response, call.grpc, call.record);
+    let left = call.deadline.remaining(monotonic_ns()).map(Duration::from_nanos);
+    let (response, limit, broke_off) = if call.grpc {
+        let (response, broke_off) = watch::grpc(response, left, call.record);
+        // It is ended with a status, for which a client that reads needs no more than a moment.
+        (response, left.map(|left| left + GRACE), broke_off)
+    } else {
+        (response, left, watch::BrokeOff::default())
+    };
     let replying = reply.respond(response, sending);
-    let replied = match call.deadline.remaining(monotonic_ns()) {
+    let replied = match limit {
         None => replying.await,
-        Some(left) => match timeout(Duration::from_nanos(left), replying).await {
+        Some(limit) => match timeout(limit, replying).await {
             Ok(replied) => replied,
             Err(_) => {
                 // The head is gone: all that is left is to cut the body, which the client sees as an error.
@@ -234,7 +256,7 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
             }
         },
     };
-    if let ReplyOutcome::BodyFailed(_) = replied.outcome {
+    if broke_off.get() || matches!(replied.outcome, ReplyOutcome::BodyFailed(_)) {
         call.broke_off();
     }
     note(call.record, &replied);

@@ -1,4 +1,4 @@
-//! HTTP/1 on the calling pod's node (HTTP/2 is carried by connection, not yet by request): `read -> plan -> admit -> attempt -> answer -> record` for each request of a connection.
+//! HTTP on the calling pod's node: `read -> plan -> admit -> attempt -> answer -> record` for each request of a connection.
 //!
 //! | file | what |
 //! |---|---|
@@ -7,9 +7,9 @@
 //! | `attempts`, `hedge` | endpoints, retries, budgets, breakers |
 //! | `replay`, `allowance` | bodies that more than one attempt may need |
 //! | `answer`, `head`, `filters` | what the agent says itself, reads and changes; pure |
-//! | `mirror`, `watch` | copies of requests; the status in trailers |
+//! | `mirror`, `watch` | copies of requests; the status at the end of a gRPC call |
 //! | `body` | a body, whatever protocol it comes in |
-//! | `downstream`, `upstream` | HTTP/1 with the application and with endpoints |
+//! | `downstream`, `upstream` | HTTP/1 and HTTP/2 with the application and with endpoints |
 //! | `io`, `stream`, `upgrade` | byte streams under HTTP: sockets and streams of tunnels; both ways after 101 |
 //!
 //! Between both sides a request has one form, whatever protocol it came in: the target in origin form (CONNECT: in authority
@@ -36,15 +36,16 @@ mod watch;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::Version;
 use tokio::net::TcpStream;
 
 use crate::{http1::HeadError, observe::CloseReason};
 use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
 
-/// Serves a captured connection that speaks HTTP/1, to its end. When the worker stops or the pod leaves the mesh, running
+/// Serves a captured connection whose client speaks `version`, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
-pub async fn serve(near: TcpStream, session: Rc<Session>) -> CloseReason {
+pub async fn serve(near: TcpStream, version: Version, session: Rc<Session>) -> CloseReason {
     let (stopping, leaving) = (session.worker.draining(), session.pod.leaving());
     let leaving = async {
         tokio::select! {
@@ -52,13 +53,22 @@ pub async fn serve(near: TcpStream, session: Rc<Session>) -> CloseReason {
             () = leaving => {}
         }
     };
-    downstream::serve_http1(near, Bytes::new(), session, leaving).await;
+    if version == Version::HTTP_2 {
+        let windows = downstream::Windows::of_one_in(session.connections());
+        downstream::serve_http2(near, windows, session, leaving).await;
+    } else {
+        downstream::serve_http1(near, Bytes::new(), session, leaving).await;
+    }
     CloseReason::Finished
 }
 
 impl Handler for Session {
     async fn handle(self: Rc<Self>, request: Incoming, reply: Reply) {
         exchange::exchange(&self, request, reply).await;
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        self.pod.spawn(work);
     }
 
     fn malformed(&self, error: &HeadError) {

@@ -1,47 +1,100 @@
-//! Reads the gRPC status off the trailers of an answer that passes by, for its record.
+//! Watches the answer of a gRPC call that passes by: reads the status off its trailers for the record, and ends it with a status of our own
+//! where the endpoint breaks off or time is up, since a bare reset tells the caller nothing.
 
 use std::{
+    cell::Cell,
+    pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use http::Response;
+use http::{Response, StatusCode};
+use tokio::time::{Sleep, sleep};
 
 use super::{
-    answer,
+    answer::{self, Local},
     body::{Body, BodyError, BodySource, Frame},
 };
-use crate::observe::requests::RequestRecord;
+use crate::observe::requests::{RequestFlag, RequestRecord};
 
-/// Watches the answer of a gRPC call; others pass as they are.
-pub(super) fn trailers(response: Response<Body>, grpc: bool, record: &Rc<RequestRecord>) -> Response<Body> {
-    if !grpc || response.body().is_end() {
-        return response;
+/// Whether the endpoint broke its answer off.
+pub(super) type BrokeOff = Rc<Cell<bool>>;
+
+/// The answer of a gRPC call, which has so long left.
+pub(super) fn grpc(
+    response: Response<Body>,
+    left: Option<Duration>,
+    record: &Rc<RequestRecord>,
+) -> (Response<Body>, BrokeOff) {
+    let broke_off = BrokeOff::default();
+    if response.body().is_end() {
+        return (response, broke_off);
     }
-    let (status, record) = (response.status().as_u16(), Rc::clone(record));
-    response.map(|inner| Body::Source(Box::new(Watched { inner, status, record })))
+    let (head, inner) = response.into_parts();
+    let watched = Watched {
+        inner,
+        status: head.status.as_u16(),
+        record: Rc::clone(record),
+        late: left.map(|left| Box::pin(sleep(left))),
+        broke_off: Rc::clone(&broke_off),
+        over: false,
+    };
+    (Response::from_parts(head, Body::Source(Box::new(watched))), broke_off)
 }
 
 struct Watched {
     inner: Body,
     status: u16,
     record: Rc<RequestRecord>,
+    late: Option<Pin<Box<Sleep>>>,
+    broke_off: BrokeOff,
+    over: bool,
+}
+
+impl Watched {
+    fn end(&mut self, local: &Local) -> Frame {
+        self.record.flag(local.flag);
+        // What is left of it is cancelled.
+        self.inner = Body::Empty;
+        self.note(local.trailers())
+    }
+
+    fn note(&mut self, trailers: http::HeaderMap) -> Frame {
+        self.over = true;
+        self.record.response(self.status, answer::grpc_status(&trailers));
+        Frame::Trailers(trailers)
+    }
 }
 
 impl BodySource for Watched {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        let next = ready!(self.inner.poll_frame(cx));
-        if let Some(Ok(Frame::Trailers(trailers))) = &next {
-            self.record.response(self.status, answer::grpc_status(trailers));
+        if self.over {
+            return Poll::Ready(None);
         }
-        Poll::Ready(next)
+        if self.late.as_mut().is_some_and(|late| late.as_mut().poll(cx).is_ready()) {
+            let text = "the answer was not complete in time";
+            let local = Local::new(StatusCode::GATEWAY_TIMEOUT, RequestFlag::UpstreamTimeout, text);
+            return Poll::Ready(Some(Ok(self.end(&local))));
+        }
+        self.inner.poll_frame(cx).map(|next| match next {
+            Some(Ok(Frame::Trailers(trailers))) => Some(Ok(self.note(trailers))),
+            Some(Err(error)) => {
+                self.broke_off.set(true);
+                let text = format!("the answer broke off: {error}");
+                let local = Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::UpstreamClosed, text);
+                Some(Ok(self.end(&local)))
+            }
+            next => next,
+        })
     }
 
     fn remaining(&self) -> Option<u64> {
-        self.inner.remaining()
+        // It may end otherwise than announced.
+        None
     }
 
     fn is_end(&self) -> bool {
-        self.inner.is_end()
+        self.over || self.inner.is_end()
     }
 }

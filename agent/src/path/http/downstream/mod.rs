@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! http1   one request after the other; near: what the loop, the request's body and the reply share
+//! http2   a task for each request
 //! reply   the way back to the client
 //! ```
 //!
 //! What is not unambiguous HTTP the loops answer themselves, with the status that the codec names, and close.
 
 mod http1;
+mod http2;
 mod near;
 mod reply;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 
@@ -19,6 +23,7 @@ use super::body::{Body, BodyError};
 use crate::http1::HeadError;
 
 pub use http1::serve_http1;
+pub use http2::{Windows, serve_http2};
 pub use reply::{Replied, Reply, ReplyOutcome};
 
 /// A request as it came in.
@@ -40,6 +45,9 @@ pub trait Handler: 'static {
     /// Answers one request. Dropped when the client goes away before the answer is complete. A reply that is dropped unused
     /// ends the connection (the stream) without an answer.
     fn handle(self: Rc<Self>, request: Incoming, reply: Reply) -> impl Future<Output = ()> + 'static;
+
+    /// Runs the work of one stream beside that of the others.
+    fn spawn(&self, work: impl Future<Output = ()> + 'static);
 
     /// Told of what was refused as malformed; the loop has answered it.
     fn malformed(&self, error: &HeadError) {

@@ -73,10 +73,13 @@ impl Near {
         self.read(|reader| reader.body_ended()).unwrap_or(false)
     }
 
-    /// Sends an answer that is not the last one. What the socket does not take now leaves with the next.
+    /// Sends an answer that is not the last one, unless that has begun. What the socket does not take now leaves with the next.
     pub(super) fn inform(&self, status: StatusCode, headers: &HeaderMap) {
         if status == StatusCode::CONTINUE {
             self.holds_body.set(false);
+        }
+        if self.stage.get() != Stage::Waiting {
+            return;
         }
         self.write(|writer| {
             writer.informational(status, headers);

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     Broken,
+    http2::OverHttp2,
     near::{Near, Stage},
 };
 use crate::{
@@ -56,11 +57,16 @@ pub struct Reply(To);
 
 enum To {
     Http1(OverHttp1),
+    Http2(OverHttp2),
 }
 
 impl Reply {
     pub(super) fn over_http1(near: Rc<Near>, method: Method, version: Version) -> Self {
         Self(To::Http1(OverHttp1 { near, method, version }))
+    }
+
+    pub(super) fn over_http2(stream: OverHttp2) -> Self {
+        Self(To::Http2(stream))
     }
 
     /// Sends an answer before the answer: 100 or 103.
@@ -69,6 +75,7 @@ impl Reply {
             // 1xx came with HTTP/1.1 (RFC 9110, section 15.2).
             To::Http1(http1) if http1.version == Version::HTTP_10 => {}
             To::Http1(http1) => http1.near.inform(status, headers),
+            To::Http2(http2) => http2.inform(status, headers),
         }
     }
 
@@ -77,6 +84,7 @@ impl Reply {
     pub fn received(&self) -> u64 {
         match &self.0 {
             To::Http1(http1) => http1.near.received.get(),
+            To::Http2(http2) => http2.received(),
         }
     }
 
@@ -84,6 +92,7 @@ impl Reply {
     pub async fn respond(self, response: Response<Body>, also: Option<Sending>) -> Replied {
         match self.0 {
             To::Http1(http1) => http1.respond(response, also).await,
+            To::Http2(http2) => http2.respond(response, also).await,
         }
     }
 
@@ -92,6 +101,7 @@ impl Reply {
     pub async fn upgrade(self, response: Response<()>, upgraded: Upgraded) -> Replied {
         match self.0 {
             To::Http1(http1) => http1.upgrade(response, upgraded).await,
+            To::Http2(http2) => http2.upgrade(response, upgraded).await,
         }
     }
 }
@@ -116,10 +126,10 @@ impl OverHttp1 {
         near.stage.set(Stage::Answering);
         near.write(|writer| writer.response(&head, length, keep, self.version));
         let body = if length == BodyLength::None { Body::Empty } else { body };
-        let mut answering = Answering { near, body, also, sent: 0, ended: false };
+        let mut answering = Answering { near, body, rest: Rest(also), sent: 0, ended: false };
         let outcome = match poll_fn(|context| answering.poll(context)).await {
             Ok(()) => {
-                answering.finish_request().await;
+                answering.rest.finish().await;
                 near.stage.set(Stage::Answered { keep });
                 ReplyOutcome::Finished
             }
@@ -148,18 +158,41 @@ impl OverHttp1 {
     }
 }
 
+/// The rest of the request, which goes up while the answer comes down.
+pub(super) struct Rest(pub(super) Option<Sending>);
+
+impl Rest {
+    /// Goes on with it.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Result<(), Broken> {
+        if let Some(sending) = &mut self.0
+            && let Poll::Ready(sent) = sending.poll_sending(context)
+        {
+            self.0 = None;
+            sent.map_err(|_| Broken::Client)?;
+        }
+        Ok(())
+    }
+
+    /// Lets it go on for a while after the answer: the endpoint may still read it.
+    pub(super) async fn finish(&mut self) {
+        if let Some(mut sending) = self.0.take() {
+            let _ = timeout(AFTER_ANSWER, poll_fn(|context| sending.poll_sending(context))).await;
+        }
+    }
+}
+
 /// An answer on its way.
 struct Answering<'near> {
     near: &'near Near,
     body: Body,
-    also: Option<Sending>,
+    rest: Rest,
     sent: u64,
     ended: bool,
 }
 
 impl Answering<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.poll_request(context)?;
+        self.rest.poll(context)?;
         loop {
             let waits = self.fill(context)?;
             let flushed = self.near.write(|writer| writer.poll_flush(context));
@@ -171,17 +204,6 @@ impl Answering<'_> {
                 Poll::Ready(Ok(())) => {}
             }
         }
-    }
-
-    /// The rest of the request.
-    fn poll_request(&mut self, context: &mut Context<'_>) -> Result<(), Broken> {
-        if let Some(also) = &mut self.also
-            && let Poll::Ready(sent) = also.poll_sending(context)
-        {
-            self.also = None;
-            sent.map_err(|_| Broken::Client)?;
-        }
-        Ok(())
     }
 
     /// Queues what there is of the answer; whether more is to be waited for.
@@ -213,12 +235,5 @@ impl Answering<'_> {
         self.ended = true;
         // Its connection may serve another request at once.
         self.body = Body::Empty;
-    }
-
-    /// Lets the request go on for a while after its answer: the endpoint may still read it.
-    async fn finish_request(&mut self) {
-        if let Some(mut also) = self.also.take() {
-            let _ = timeout(AFTER_ANSWER, poll_fn(|context| also.poll_sending(context))).await;
-        }
     }
 }
