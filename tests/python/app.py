@@ -1,11 +1,12 @@
 """An ASGI application for uvicorn and hypercorn, as anyone would write it: no framework, no word of a mesh.
 
-GET  /           method, path, version and headers as JSON
+GET  /           method, path, version and headers as JSON, and the server's address
 POST /echo       the body back, chunk by chunk as it comes
 POST /sum        reads everything, then says how many bytes and their SHA-256
 GET  /stream/N   N chunks of 1 KiB, without a content-length
 GET  /slow/MS    answers after MS milliseconds
 GET  /status/N   that status; 204 and 304 without a body
+GET  /unless/IP  503 where that is the server's address
 POST /reject     413 at once, the body is not read
 WS   /ws         every message back; "bye" closes with 4001
 """
@@ -75,6 +76,7 @@ async def answer(send, status, body=b"", headers=()):
 
 async def http(scope, receive, send):
     path, _, last = scope["path"].rpartition("/")
+    here = scope["server"][0].removeprefix("::ffff:")
     if path == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         gone = asyncio.create_task(disconnected(receive))
@@ -88,6 +90,8 @@ async def http(scope, receive, send):
     elif path == "/slow":
         await asyncio.sleep(int(last) / 1000)
         await answer(send, 200, b"at last")
+    elif path == "/unless":
+        await answer(send, 503 if last == here else 200, here.encode())
     elif path == "/status":
         await answer(send, int(last), b"" if last in ("204", "304") else b"as asked")
     elif scope["path"] == "/echo":
@@ -109,6 +113,7 @@ async def http(scope, receive, send):
             "path": scope["path"],
             "query": scope["query_string"].decode(),
             "version": scope["http_version"],
+            "server": here,
             "headers": [[name.decode(), value.decode()] for name, value in scope["headers"]],
         }
         body = json.dumps(seen).encode()

@@ -1,10 +1,14 @@
-"""A gRPC server of `grpcio` without generated code, messages are bytes: python grpc_server.py PORT."""
+"""A gRPC server of `grpcio` without generated code, messages are bytes: python grpc_server.py PORT NAME."""
 
+import os
 import sys
+import threading
 import time
 from concurrent import futures
 
 import grpc
+
+NAME = sys.argv[2].encode()
 
 
 def unary(request, context):
@@ -16,6 +20,12 @@ def unary(request, context):
 def down(request, context):
     for number in range(int(request)):
         yield b"%d" % number
+
+
+def drip(request, context):
+    for number in range(int(request)):
+        yield b"%d" % number
+        time.sleep(0.1)
 
 
 def up(requests, context):
@@ -49,14 +59,36 @@ def metadata(request, context):
     return b"|".join(value if isinstance(value, bytes) else value.encode() for value in values)
 
 
+def name(request, context):
+    return NAME
+
+
+def unless(request, context):
+    """The server of that name cannot."""
+    if request == NAME:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "not here")
+    return NAME
+
+
+def end(request, context):
+    """The server of that name ends at once."""
+    if request == NAME:
+        threading.Timer(0.1, os._exit, (0,)).start()
+    return NAME
+
+
 METHODS = {
     "Unary": grpc.unary_unary_rpc_method_handler(unary),
     "Down": grpc.unary_stream_rpc_method_handler(down),
+    "Drip": grpc.unary_stream_rpc_method_handler(drip),
     "Up": grpc.stream_unary_rpc_method_handler(up),
     "Both": grpc.stream_stream_rpc_method_handler(both),
     "Slow": grpc.unary_unary_rpc_method_handler(slow),
     "Deadline": grpc.unary_unary_rpc_method_handler(deadline),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
+    "Name": grpc.unary_unary_rpc_method_handler(name),
+    "Unless": grpc.unary_unary_rpc_method_handler(unless),
+    "End": grpc.unary_unary_rpc_method_handler(end),
     "Metadata": grpc.unary_unary_rpc_method_handler(metadata),
 }
 

@@ -77,12 +77,12 @@ pub fn hypercorn(site: &Site, port: u16) -> Result<Running, Fault> {
     listening(site, port, running)
 }
 
-/// The gRPC server of `grpc_server.py`, both families.
+/// The gRPC server of `grpc_server.py`, both families; it knows the name of its place.
 ///
 /// # Errors
 /// It does not listen in time.
 pub fn grpc_server(site: &Site, port: u16) -> Result<Running, Fault> {
-    let running = start(site, "python3", &["grpc_server.py", &port.to_string()])?;
+    let running = start(site, "python3", &["grpc_server.py", &port.to_string(), &site.name])?;
     listening(site, port, running)
 }
 

@@ -8,6 +8,7 @@ mod bytes;
 mod capture;
 mod crash;
 mod endings;
+mod http2_requests;
 mod http_curl;
 mod http_python;
 mod http_requests;
