@@ -30,7 +30,7 @@ pub use self::{
     reader::{Idle, Reader},
     writer::Writer,
 };
-pub(crate) use self::{target::is_host, trailers::is_forbidden as is_forbidden_trailer};
+pub(crate) use self::{target::is_host, trailers::allowed as allowed_trailers};
 
 /// Where bytes come from: a socket or a tunnel's stream.
 pub trait Source {

@@ -67,6 +67,15 @@ pub(super) fn parse(section: &[u8]) -> Result<HeaderMap, &'static str> {
 }
 
 /// Whether a trailer of this name is not to be passed on.
-pub(crate) fn is_forbidden(name: &HeaderName) -> bool {
+pub(super) fn is_forbidden(name: &HeaderName) -> bool {
     FORBIDDEN.binary_search(&name.as_str()).is_ok()
+}
+
+/// Trailers that came over HTTP/2, without those that are not to be passed on.
+pub(crate) fn allowed(trailers: HeaderMap) -> HeaderMap {
+    if !trailers.keys().any(is_forbidden) {
+        return trailers;
+    }
+    let allowed = trailers.iter().filter(|(name, _)| !is_forbidden(name));
+    allowed.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

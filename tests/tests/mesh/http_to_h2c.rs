@@ -26,13 +26,15 @@ fn one_endpoint_of_three_fails_every_call_over_http2_and_callers_see_none_of_it(
         Trouble::Refuse,
     ];
     for trouble in troubles {
-        let shop = Shop::start(H2C);
-        shop.plan(0, &Plan::always(trouble));
-        let report = shop.load(&Spec::requests(2000, 8));
-        let good = report.status(200);
-        assert!(good >= 1998, "{trouble:?}: {report:?}\n{}", logs(&shop.mesh));
-        let (requests, _) = shop.seen();
-        assert!(requests < 2500, "{trouble:?}: {requests} requests reached the servers");
+        for http2 in [false, true] {
+            let shop = Shop::start(H2C);
+            shop.plan(0, &Plan::always(trouble));
+            let report = shop.load(&Spec { http2, ..Spec::requests(2000, 8) });
+            let good = report.status(200);
+            assert!(good >= 1998, "{trouble:?} {http2}: {report:?}\n{}", logs(&shop.mesh));
+            let (requests, _) = shop.seen();
+            assert!(requests < 2500, "{trouble:?} {http2}: {requests} requests reached the servers");
+        }
     }
 }
 
@@ -54,14 +56,17 @@ fn what_must_not_be_repeated_never_is_over_http2() {
         for server in 0..3 {
             shop.plan(server, &Plan { share: 0.5, ..Plan::always(trouble) });
         }
-        let id = format!("post{number}");
-        let spec = Spec { method: "POST".to_owned(), body: 500, id, ..Spec::requests(200, 4) };
-        let report = shop.load(&spec);
-        let (_, twice) = shop.seen();
-        assert_eq!(twice, 0, "{trouble:?}: {report:?}\n{}", logs(&shop.mesh));
-        if trouble == Trouble::RefusedStream {
-            // Half of them is refused by the first server. Nobody has seen those, so they go elsewhere as far as the budget goes.
-            assert!(report.status(200) > 120, "{trouble:?}: {report:?}\n{}", logs(&shop.mesh));
+        for http2 in [false, true] {
+            let id = format!("post{number}{http2}");
+            let method = "POST".to_owned();
+            let spec = Spec { method, body: 500, id, http2, streams: 4, ..Spec::requests(200, 4) };
+            let report = shop.load(&spec);
+            let (_, twice) = shop.seen();
+            assert_eq!(twice, 0, "{trouble:?} {http2}: {report:?}\n{}", logs(&shop.mesh));
+            if trouble == Trouble::RefusedStream {
+                // Half of them is refused by the first server. Nobody has seen those, so they go elsewhere as far as the budget goes.
+                assert!(report.status(200) > 105, "{http2}: {report:?}\n{}", logs(&shop.mesh));
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::stream::Stream;
 use crate::{
-    http1::is_forbidden_trailer,
+    http1::allowed_trailers,
     path::http::{
         body::{Body, BodyError, BodySource, Frame, content},
         io::http2::{poll_content, release},
@@ -96,7 +96,7 @@ impl RequestBody {
         self.ended = true;
         Poll::Ready(match trailers {
             Ok(None) => None,
-            Ok(Some(trailers)) => Some(Ok(Frame::Trailers(allowed(trailers)))),
+            Ok(Some(trailers)) => Some(Ok(Frame::Trailers(allowed_trailers(trailers)))),
             Err(error) => Some(Err(cut(&error))),
         })
     }
@@ -137,15 +137,6 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         self.give_back();
     }
-}
-
-/// What a recipient may merge into the head without being deceived.
-fn allowed(trailers: HeaderMap) -> HeaderMap {
-    if !trailers.keys().any(is_forbidden_trailer) {
-        return trailers;
-    }
-    let all = trailers.iter().filter(|(name, _)| !is_forbidden_trailer(name));
-    all.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn cut(error: &h2::Error) -> BodyError {

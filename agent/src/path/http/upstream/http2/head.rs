@@ -8,7 +8,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use crate::http1::{Limits, hop::strip_hop_by_hop, is_forbidden_trailer};
+use crate::http1::{Limits, allowed_trailers, hop::strip_hop_by_hop};
 
 /// Writes a request's head. `length` is that of its body, where known and not zero.
 ///
@@ -88,11 +88,7 @@ pub(super) fn trailers(trailers: HeaderMap) -> Result<HeaderMap, &'static str> {
     if bytes > Limits::default().trailer_bytes {
         return Err("trailers too long");
     }
-    if !trailers.keys().any(is_forbidden_trailer) {
-        return Ok(trailers);
-    }
-    let allowed = trailers.iter().filter(|(name, _)| !is_forbidden_trailer(name));
-    Ok(allowed.map(|(name, value)| (name.clone(), value.clone())).collect())
+    Ok(allowed_trailers(trailers))
 }
 
 #[cfg(test)]
