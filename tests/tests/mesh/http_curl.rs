@@ -63,6 +63,23 @@ fn curl_to_nginx() {
 }
 
 #[test]
+fn curl_speaks_http2_to_a_server_that_does_not() {
+    let mut web = Web::start();
+    let _nginx = nginx::start(&web.server, &site(&web)).unwrap();
+    web.server.wait_listening(8080).unwrap();
+    for protocol in PROTOCOLS {
+        let url = format!("http://{}/version", web.address(protocol, Family::V4));
+        // The first one finds out, the second one knows; what the client speaks is its own matter.
+        for (option, version) in
+            [("--http2-prior-knowledge", "2"), ("--http2-prior-knowledge", "2"), ("--http1.1", "1.1")]
+        {
+            let answer = web.curl(&[option, "-w", " %{http_version}", &url]);
+            assert_eq!(answer, format!("HTTP/1.1 {version}"), "{protocol:?}\n{}", logs(&web.mesh));
+        }
+    }
+}
+
+#[test]
 fn curl_speaks_http2_to_hypercorn() {
     let mut web = Web::start();
     let _server = python::hypercorn(&web.server, 8080).unwrap();
