@@ -15,6 +15,7 @@ pub mod authority;
 pub mod bench;
 pub mod certificates;
 pub mod cgroup;
+pub mod collector;
 pub mod fault;
 pub mod http;
 pub mod manifests;

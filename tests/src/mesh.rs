@@ -57,12 +57,20 @@ impl Mesh {
     /// Anything that does not start, with what it said.
     pub fn start(annotations: &[(&str, &str)]) -> Result<Self, Fault> {
         let mut mesh = Self::prepare(annotations)?;
-        mesh.authority.start()?;
-        mesh.a.start()?;
-        mesh.b.start()?;
-        mesh.a.wait_ready()?;
-        mesh.b.wait_ready()?;
+        mesh.run()?;
         Ok(mesh)
+    }
+
+    /// Starts what was prepared and waits until it is ready.
+    ///
+    /// # Errors
+    /// Anything that does not start, with what it said.
+    pub fn run(&mut self) -> Result<(), Fault> {
+        self.authority.start()?;
+        self.a.start()?;
+        self.b.start()?;
+        self.a.wait_ready()?;
+        self.b.wait_ready()
     }
 
     /// The same with plaintext refused.
