@@ -42,7 +42,10 @@ fn block(port: &EndpointsView, fit: Fit) -> String {
     let running: Vec<_> =
         port.running.iter().map(|one| format!("{} {}/{}", one.name, one.now, one.limit)).collect();
     let mut text = format!("{}.{}:{}", port.service, port.namespace, port.port);
-    text.push_str(&format!("  {}  {}\n", port.balancer, running.join("  ")));
+    text.push_str(&format!("  {}\n", port.balancer));
+    if !running.is_empty() {
+        text.push_str(&format!("under way: {}\n", running.join("  ")));
+    }
     if !port.policies.is_empty() {
         text.push_str(&format!("by {}\n", port.policies.join(", ")));
     }
@@ -123,7 +126,8 @@ mod tests {
             ..EndpointsView::default()
         };
         let text = text(&[port], Fit { width: Some(80), wide: false });
-        let expected = "cart.shop:80  power_of_two  requests 2/8192\n\
+        let expected = "cart.shop:80  power_of_two\n\
+            under way: requests 2/8192\n\
             ENDPOINT        POD  WEIGHT  RESPONSE  RUNNING  STATE    FOR    WHY\n\
             10.0.1.9:8080   -    100.0%  1.5ms     0        healthy  -      -\n\
             10.0.1.10:8080  -    100.0%  1.5ms     0        spared   900ms  -\n\

@@ -1,4 +1,4 @@
-//! The service `catalog`: three pods whose program fails or is slow when it is told to, behind one HTTP port, and the two
+//! The service `catalog`: four pods whose program fails or is slow when it is told to, behind one HTTP port, and the two
 //! services that split it into stable and canary.
 
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ impl Catalog {
     /// The first thing that does not start, with what it said.
     pub(crate) fn start(mesh: &mut Mesh) -> Result<Self, Fault> {
         let mut servers = Vec::new();
-        for (node, name) in [("a", "catalog-1"), ("b", "catalog-2"), ("b", "catalog-3")] {
+        for (node, name) in [("a", "catalog-1"), ("b", "catalog-2"), ("b", "catalog-3"), ("b", "catalog-4")] {
             let pod = mesh.pod(node, name)?;
             let program = Faulty::start(&pod, PORT, name)?;
             servers.push(Server { program, pod });

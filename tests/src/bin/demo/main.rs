@@ -77,7 +77,7 @@ fn tell(screen: &mut Screen, keep: bool) -> Result<(), Fault> {
 }
 
 fn set_up(screen: &mut Screen) -> Result<Scene, Fault> {
-    screen.step("Two nodes, a certificate authority, seven pods");
+    screen.step("Two nodes, a certificate authority, eight pods");
     let scene = Scene::start()?;
     let [left, right] = scene.pictures();
     screen.say(&picture::draw(&left, &right));
@@ -90,12 +90,9 @@ fn set_up(screen: &mut Screen) -> Result<Scene, Fault> {
         scene.catalog.address()?.ip(),
         catalog.join(", ")
     ));
-    screen.aside(
-        "Each node and pod is a network namespace; the programs are plain Python and know nothing of a mesh.",
-    );
-    screen
-        .aside("curl in client -> orders on node b -> prices on node a: every call crosses the wire twice.");
-    screen.aside("The three of catalog are a small server that fails or dawdles when it is told to.");
+    screen.aside("Each node and pod is a network namespace; the programs know nothing of a mesh.");
+    screen.aside("curl in client -> orders on node b -> prices on node a (plain Python): every call");
+    screen.aside("crosses the wire twice. Those of catalog are a server that fails or dawdles when told to.");
     Ok(scene)
 }
 

@@ -26,6 +26,7 @@ const CONNECTIONS: u32 = 8;
 /// The demo cannot go on.
 pub(crate) fn tell(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
     split_by_weight(screen, scene)?;
+    spread_one_connection(screen, scene)?;
     hide_failures(screen, scene)?;
     eject_the_slow(screen, scene)?;
     hold_a_storm(screen, scene)
@@ -45,9 +46,9 @@ fn split_by_weight(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
     show_object(screen, ROUTE_FILE, ROUTE);
     scene.catalog.forget()?;
     let report = ask(scene, 1000)?;
-    screen.say(&said(&report));
+    screen.say(&said(&report, CONNECTIONS));
     let mut bars = scene.catalog.bars()?;
-    for (bar, share) in bars.iter_mut().zip(["stable", "stable", "canary"]) {
+    for (bar, share) in bars.iter_mut().zip(["stable", "stable", "stable", "canary"]) {
         share.clone_into(&mut bar.note);
     }
     let canaries = bars.last().map_or(0, |bar| bar.good);
@@ -58,12 +59,30 @@ fn split_by_weight(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
     let header = vec![("x-tester".to_owned(), "yes".to_owned())];
     let testers =
         scene.catalog.load(&scene.client, &Spec { headers: header, ..Spec::requests(100, CONNECTIONS) })?;
-    let to_canary = testers.servers.get("catalog-3").copied().unwrap_or_default();
+    let to_canary = testers.servers.get("catalog-4").copied().unwrap_or_default();
     screen.proof(
         to_canary == 100 && testers.success() == 1.0,
         &format!("with the header x-tester: yes the canary answered {to_canary} of 100"),
     );
     catalog::remove(&scene.mesh, ROUTE_FILE, "routes")
+}
+
+fn spread_one_connection(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
+    screen.step("One HTTP/2 connection, balanced by request");
+    scene.catalog.forget()?;
+    screen.aside("client: one connection with prior knowledge of HTTP/2, 16 requests at once");
+    let spec = Spec { http2: true, streams: 16, ..Spec::requests(600, 1) };
+    let report = scene.catalog.load(&scene.client, &spec)?;
+    let bars = scene.catalog.bars()?;
+    screen.chart(&bars);
+    screen.say(&said(&report, 1));
+    // A connection that is carried whole, as other ways to balance do it, ends at one endpoint.
+    let spread = bars.iter().all(|bar| bar.good >= 30);
+    screen.proof(
+        spread && report.status(200) == 600,
+        "the requests of one HTTP/2 connection are spread over all endpoints",
+    );
+    Ok(())
 }
 
 fn hide_failures(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
@@ -76,7 +95,7 @@ fn hide_failures(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
     let failed: u64 = bars.iter().map(|bar| bar.bad).sum();
     bars.push(caller(&report));
     screen.chart(&bars);
-    screen.say(&said(&report));
+    screen.say(&said(&report, CONNECTIONS));
     screen.proof(
         report.status(200) == 600 && failed >= 20,
         &format!("{failed} calls failed, and the caller saw none of it: each was tried elsewhere"),
@@ -88,11 +107,11 @@ fn eject_the_slow(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
     screen.step("An endpoint is slow");
     catalog::put(&scene.mesh, POLICY_FILE, POLICY, "endpoints")?;
     show_object(screen, POLICY_FILE, POLICY);
-    scene.catalog.plan(2, &Plan { delay_ms: 100, ..Plan::always(Trouble::SlowHead) })?;
-    screen.aside("catalog-3 takes 100 ms for what the others do in one");
+    scene.catalog.plan(3, &Plan { delay_ms: 100, ..Plan::always(Trouble::SlowHead) })?;
+    screen.aside("catalog-4 takes 100 ms for what the others do in one");
     let spec = Spec { seconds: 2.5, rate: 400.0, ..Spec::requests(0, 4 * CONNECTIONS) };
     let running = load::start(&scene.client, scene.catalog.address()?, &spec)?;
-    let ejected = wait_for_ejection(scene, "catalog-3");
+    let ejected = wait_for_ejection(scene, "catalog-4");
     let answer = scene.mesh.a.cli(&["endpoints", "catalog", "--columns", crate::TABLE_WIDTH])?;
     // The addresses of the other family come after an empty line.
     let excerpt = answer.split("\n\n").next().unwrap_or_default();
@@ -173,13 +192,13 @@ fn caller(report: &Report) -> Bar {
     Bar { label: "the caller".to_owned(), good, bad, note: format!("{bad} of them failed") }
 }
 
-/// Such as `600 x GET catalog:80 over 8 connections: 600 x 200, p50 1.2 ms, p99 3.1 ms`.
-fn said(report: &Report) -> String {
+/// Such as `client: 600 GET over 8 connection(s): 600 x 200, p50 1.2 ms, p99 3.1 ms`.
+fn said(report: &Report, connections: u32) -> String {
     let statuses = report.statuses.iter().map(|(status, count)| format!("{count} x {status}"));
     let errors = report.errors.iter().map(|(error, count)| format!("{count} x {error}"));
     let answers: Vec<String> = statuses.chain(errors).collect();
     format!(
-        "client: {} GET over {CONNECTIONS} connections: {}, p50 {:.1} ms, p99 {:.1} ms",
+        "client: {} GET over {connections} connection(s): {}, p50 {:.1} ms, p99 {:.1} ms",
         report.requests,
         answers.join(", "),
         report.p50_ms,
