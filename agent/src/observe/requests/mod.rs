@@ -154,7 +154,7 @@ impl Requests {
     }
 
     /// A request that is not unambiguous HTTP was refused.
-    pub fn refused(&self, worker: usize, request: RefusedRequest) {
+    pub fn refused(&self, worker: usize, request: &RefusedRequest) {
         self.0.malformed.count(request.what);
         if request.status >= self.0.options.log_rule.min_status {
             self.0.options.log.refused(worker, request);
@@ -231,11 +231,16 @@ impl Requests {
 
     /// Hands a finished request to all who want it.
     fn tell(&self, worker: usize, finished: Finished, log: bool) {
-        let finished = Arc::new(finished);
         if log {
             self.0.options.log.request(worker, &finished);
         }
-        if self.0.options.spans.is_on() && finished.details.trace.is_some_and(|trace| trace.recorded) {
+        let recorded = finished.details.trace.is_some_and(|trace| trace.recorded);
+        let spanned = self.0.options.spans.is_on() && recorded;
+        if !spanned && !self.0.taps.any() {
+            return;
+        }
+        let finished = Arc::new(finished);
+        if spanned {
             self.0.options.spans.push(&finished);
         }
         self.0.taps.tell(&finished);
