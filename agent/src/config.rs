@@ -21,8 +21,14 @@ pub struct AgentArguments {
     #[arg(long, env = "POSTHASTE_NODE")]
     pub node: String,
     /// Folder of Kubernetes objects as YAML: the mesh without an API server.
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    pub manifests: Option<PathBuf>,
+    /// Follow the API server of the cluster that this agent runs in.
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// With --kubernetes: reach the API server as this file says, instead of as a pod.
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub kubeconfig: Option<PathBuf>,
     /// Trust domain of every identity.
     #[arg(long, default_value = "cluster.local")]
     pub trust_domain: String,

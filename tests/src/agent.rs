@@ -21,8 +21,10 @@ pub const METRICS_PORT: u16 = 15020;
 /// How an agent is started.
 #[derive(Debug, Clone)]
 pub struct AgentSettings {
-    /// Folder of manifests.
+    /// Folder of manifests; not used where there is a kubeconfig.
     pub manifests: PathBuf,
+    /// Kubeconfig of the API server that is followed.
+    pub kubeconfig: Option<PathBuf>,
     /// URL of the CA, or `None` for the one inside the agent.
     pub ca_address: Option<String>,
     /// Root certificates of the CA.
@@ -80,7 +82,10 @@ impl Agent {
         let mut line = vec!["agent".to_owned()];
         let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);
         flag("node", self.node().to_owned());
-        flag("manifests", text(&settings.manifests));
+        match &settings.kubeconfig {
+            Some(path) => flag("kubeconfig", text(path)),
+            None => flag("manifests", text(&settings.manifests)),
+        }
         flag("trust-domain", "cluster.local".to_owned());
         match &settings.ca_address {
             Some(address) => {
@@ -102,6 +107,9 @@ impl Agent {
         flag("cluster", "Kubernetes".to_owned());
         if let Some(zone) = &settings.zone {
             flag("zone", zone.clone());
+        }
+        if settings.kubeconfig.is_some() {
+            line.push("--kubernetes".to_owned());
         }
         line.extend(settings.extra.iter().cloned());
         line

@@ -15,6 +15,7 @@ pub mod certs;
 pub mod check;
 pub mod client;
 pub mod connections;
+pub mod dump;
 pub mod endpoints;
 pub mod routes;
 pub mod services;
@@ -100,6 +101,8 @@ pub enum Inspect {
     Tap(tap::TapArguments),
     /// Certificates of the pods of this node
     Certs,
+    /// The objects that the agent goes by, as manifests: `posthaste agent --manifests` replays them at a desk
+    Dump,
     /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
     Check,
     /// The CustomResourceDefinitions of the mesh, for `kubectl apply --server-side -f -`
@@ -163,6 +166,7 @@ pub fn execute(
         Inspect::Top(arguments) => top::show(options, arguments, out)?,
         Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,
+        Inspect::Dump => dump::show(options, out)?,
         Inspect::Crds => {
             let text = crate::control::policy::crd::yaml().map_err(io::Error::other)?;
             out.write_all(text.as_bytes())?;

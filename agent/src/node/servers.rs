@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use super::{authority, kernel::Kernel, publish::Published};
 use crate::{
     config::AgentArguments,
+    control::manifest,
     identity::{CertificateStatus, IdentityStore},
     observe::{
         Connections, Requests, Sources,
@@ -117,6 +118,8 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
         parts.connections.clone(),
         parts.requests.clone(),
     );
+    let reading = Arc::clone(&parts.published.reading);
+    sources.objects = Arc::new(move || manifest::lines(&reading.load().inputs));
     let published = parts.published.clone();
     sources.not_ready = Arc::new(move || published.not_ready());
     let identities = parts.identities.clone();

@@ -15,11 +15,12 @@ use super::{
     pods::{Means, Pods},
     publish::{Published, Publisher},
     servers::{self, ServerError},
+    source::{self, SourceError},
 };
 use crate::{
     bpf::{Capture, CaptureConfig, CaptureError},
     config::{AgentArguments, INBOUND_PORT, OUTBOUND_PORT, OnStop},
-    control::files::{FileSource, FilesError, Reading},
+    control::reading::Reading,
     identity::IdentityStore,
     netns::{ListenerPorts, NamespaceThreads, SocketOptions},
     observe::{
@@ -29,8 +30,11 @@ use crate::{
         otlp::{self, OtlpError, SpanQueue},
         requests::{LogRule, RequestOptions},
     },
-    snapshot::{Snapshot, build::Context},
-    worker::{Command, ConnectLimits, Shared, WorkerHandle},
+    snapshot::{
+        Snapshot,
+        build::{Context, PodScope},
+    },
+    worker::{Command, ConnectLimits, Peers, Shared, WorkerHandle, peers::AskForPod},
 };
 
 /// Threads that enter namespaces.
@@ -50,9 +54,9 @@ pub enum StartError {
     /// The kernel part.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The manifests.
+    /// The manifests, or the API server.
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Source(#[from] SourceError),
     /// The certificate authority.
     #[error(transparent)]
     Authority(#[from] authority::AuthorityError),
@@ -84,7 +88,7 @@ pub enum StartError {
 /// A part does not start; nothing is left behind then that was not there.
 pub fn run(arguments: AgentArguments, admin_socket: PathBuf) -> Result<(), StartError> {
     machine::check_rights()?;
-    raise_descriptor_limit();
+    machine::raise_descriptor_limit();
     // Control, CA client and admin on a runtime of their own: a reload never delays a byte.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -100,6 +104,7 @@ pub fn run(arguments: AgentArguments, admin_socket: PathBuf) -> Result<(), Start
 /// What an agent reads and writes, started before the kernel is touched.
 struct Inputs {
     readings: watch::Receiver<Arc<Reading>>,
+    ask_for_pod: AskForPod,
     identities: IdentityStore,
     access_log: AccessLog,
     sockets: SocketOptions,
@@ -123,9 +128,11 @@ struct Agent {
 impl Agent {
     async fn start(arguments: AgentArguments, admin_socket: PathBuf) -> Result<Self, StartError> {
         // Nothing in the kernel changes before what mostly refuses to start has started.
+        let (readings, ask_for_pod) = source::start(&arguments).await?;
         let inputs = Inputs {
+            readings,
+            ask_for_pod,
             sockets: SocketOptions { mark: arguments.mark, congestion: machine::congestion(&arguments)? },
-            readings: FileSource::start(&arguments.manifests)?,
             identities: authority::start(&arguments)?,
             access_log: AccessLog::start(
                 &servers::access_log_target(&arguments.access_log),
@@ -150,7 +157,7 @@ impl Agent {
         admin_socket: PathBuf,
         inputs: Inputs,
     ) -> Result<Self, StartError> {
-        let Inputs { readings, identities, access_log, sockets, took_over } = inputs;
+        let Inputs { readings, ask_for_pod, identities, access_log, sockets, took_over } = inputs;
         let released = || StartError::System(io::Error::other("the capture was released"));
         let (heartbeat, destinations) =
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
@@ -173,6 +180,7 @@ impl Agent {
             sockets: sockets.clone(),
             tunnels: crate::tunnel::Settings::default(),
             connect: ConnectLimits::default(),
+            peers: Peers::new(ask_for_pod, published.generation.subscribe()),
             inherited: Arc::default(),
         };
         let workers: io::Result<Vec<WorkerHandle>> =
@@ -255,6 +263,10 @@ impl Agent {
 
     async fn reload(&mut self) {
         let reading = Arc::clone(&self.readings.borrow_and_update());
+        if !reading.complete {
+            // What an earlier agent left in the kernel stays as it is until the whole truth is known.
+            return self.publisher.wait(&reading);
+        }
         self.publisher.publish(&reading);
         self.follow().await;
         self.publisher.set_ready();
@@ -263,6 +275,9 @@ impl Agent {
     /// Makes certificates and the node follow the published snapshot.
     async fn follow(&mut self) {
         let snapshot = self.published.snapshot.load_full();
+        if snapshot.generation == 0 {
+            return;
+        }
         self.identities.keep(wanted_identities(&snapshot));
         if self.arguments.node_address.is_empty() {
             // An address that the node gained may be where probes come from.
@@ -345,6 +360,7 @@ fn context(arguments: &AgentArguments) -> Context {
         trust_domain: arguments.trust_domain.as_str().into(),
         cluster: arguments.cluster.as_str().into(),
         generation: 0,
+        pods: if arguments.kubernetes { PodScope::OfThisNode } else { PodScope::All },
     }
 }
 
@@ -361,16 +377,6 @@ fn capture_config(arguments: &AgentArguments) -> Result<CaptureConfig, StartErro
         outbound_port: OUTBOUND_PORT,
         inbound_port: INBOUND_PORT,
     })
-}
-
-/// Every connection costs a descriptor or two: takes what the hard limit allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }
 
 #[cfg(test)]

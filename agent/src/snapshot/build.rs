@@ -3,6 +3,7 @@
 //! What does not fit is left out with a [`Problem`]; where leaving out would open something (a mistyped `mtls`), the
 //! strict meaning is taken instead.
 
+mod elsewhere;
 mod enrolment;
 mod labels;
 mod pods;
@@ -42,6 +43,18 @@ pub struct Context {
     pub cluster: Arc<str>,
     /// Number of the snapshot.
     pub generation: u64,
+    /// Which pods the inputs hold.
+    pub pods: PodScope,
+}
+
+/// Which pods a source reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodScope {
+    /// All of them: what is no pod's address is outside the mesh.
+    #[default]
+    All,
+    /// Those of this node, and others that somebody asked for.
+    OfThisNode,
 }
 
 /// Builds the snapshot that follows `previous`, whose learnt state (endpoint loads, affinity) it takes over.
@@ -64,11 +77,13 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &mut problems,
     );
     let routes = routes::read(inputs, &services, previous, &mut problems);
+    let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();
     problems.dedup();
     let snapshot = Snapshot {
         generation: context.generation,
         workloads: pods.workloads,
+        elsewhere,
         service_ports: services.ports,
         routes,
         cluster_ips: services.cluster_ips,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
+    Elsewhere, EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
     policy::BulkheadLimits, protocol,
 };
 
@@ -159,6 +159,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Pods by each of their addresses. Host-network pods are not in it.
     pub workloads: HashMap<IpAddr, Arc<Workload>>,
+    /// Pods of other nodes that are not known beyond their names.
+    pub elsewhere: Elsewhere,
     /// Services by (ClusterIP, port).
     pub service_ports: HashMap<(IpAddr, u16), Arc<ServicePort>>,
     /// Routes attached to service ports, by (ClusterIP, port).

@@ -109,7 +109,8 @@ impl Client {
     pub fn all(&self, requests: impl IntoIterator<Item = (Method, String, Value)>) -> Result<usize, Fault> {
         let mut waiting = Vec::new();
         for (method, path, body) in requests {
-            let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+            let kind =
+                if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
             waiting.push(self.queue(method, &path, Some((kind, &body)))?);
         }
         let count = waiting.len();
@@ -146,10 +147,8 @@ fn received(answer: oneshot::Receiver<Result<Answer, Fault>>) -> Result<Answer, 
 }
 
 fn serve(namespace: &OwnedFd, kubeconfig: Kubeconfig, mut calls: mpsc::UnboundedReceiver<Call>) {
-    let entered = move_into_link_name_space(
-        std::os::fd::AsFd::as_fd(namespace),
-        Some(LinkNameSpaceType::Network),
-    );
+    let entered =
+        move_into_link_name_space(std::os::fd::AsFd::as_fd(namespace), Some(LinkNameSpaceType::Network));
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         let client = match entered {

@@ -3,9 +3,11 @@
 //! tests write EndpointSlices and the status of pods themselves, as kubelet and the endpoint controller would.
 
 mod client;
+mod mirror;
 mod objects;
 
 pub use client::{Answer, Client};
+pub use mirror::{Mirror, Shared};
 
 use crate::{
     Doing, Fault, Running, Site, tools,
@@ -24,6 +26,8 @@ use std::{
 pub const PORT: u16 = 6443;
 /// Namespace of Posthaste's own objects.
 pub const SYSTEM: &str = "posthaste-system";
+/// The agent's service account in it.
+pub const AGENT: &str = "posthaste-agent";
 /// Where ClusterIPs come from: the world's addresses that nothing routes. The first of each is the server's own.
 const SERVICE_RANGES: &str = "10.96.0.0/16,fd96::/108";
 
@@ -144,9 +148,7 @@ impl Cluster {
         let applied = client.apply(&path, object)?.success()?;
         match object.get("status") {
             None => Ok(applied),
-            Some(status) => {
-                client.merge(&format!("{path}/status"), &json!({"status": status}))?.success()
-            }
+            Some(status) => client.merge(&format!("{path}/status"), &json!({"status": status}))?.success(),
         }
     }
 
@@ -247,6 +249,21 @@ impl Cluster {
         let answer = self.client()?.create(&path, &request)?.success()?;
         let token = answer.pointer("/status/token").and_then(Value::as_str);
         token.map(str::to_owned).ok_or_else(|| Fault::new(format!("no token in {answer}")))
+    }
+
+    /// A kubeconfig with the agent's service account and the rights that are shipped, once they count.
+    ///
+    /// # Errors
+    /// The server refuses, or the rights do not suffice to list pods.
+    pub fn agent_kubeconfig(&self) -> Result<PathBuf, Fault> {
+        let kubeconfig = self.kubeconfig_of(SYSTEM, AGENT)?;
+        let rights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/agent-rights.yaml");
+        let rights = rights.display().to_string();
+        self.kubectl(&["apply", "--server-side", "--namespace", SYSTEM, "-f", &rights])?;
+        eventually_within(Duration::from_secs(20), "the agent's rights to count", || {
+            self.kubectl_as(&kubeconfig, &["auth", "can-i", "list", "pods", "--all-namespaces"])
+        })?;
+        Ok(kubeconfig)
     }
 
     /// A kubeconfig that carries a fresh token of a service account, which is made where it is not there.

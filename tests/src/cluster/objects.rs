@@ -17,8 +17,11 @@ const CLUSTER_SCOPED: [&str; 8] = [
 
 /// The path of an object: `/apis/GROUP/VERSION/namespaces/NAMESPACE/PLURAL/NAME`.
 pub(super) fn path(object: &Value) -> Result<String, Fault> {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let (Some(version), Some(kind), Some(name)) = (text("/apiVersion"), text("/kind"), text("/metadata/name")) else {
+    let text =
+        |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (Some(version), Some(kind), Some(name)) =
+        (text("/apiVersion"), text("/kind"), text("/metadata/name"))
+    else {
         return Err(Fault::new(format!("not an object: {object}")));
     };
     let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
@@ -49,7 +52,8 @@ mod tests {
     #[test]
     fn finds_the_path() {
         let of = |version: &str, kind: &str| {
-            path(&json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": "n"}})).unwrap()
+            path(&json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": "n"}}))
+                .unwrap()
         };
         assert_eq!(of("v1", "Pod"), "/api/v1/namespaces/n/pods/x");
         assert_eq!(of("v1", "Namespace"), "/api/v1/namespaces/x");

@@ -69,7 +69,9 @@ fn both_bundles_of_the_gateway_api_and_our_own_definitions_are_served() {
         cluster.install_gateway_api(channel).unwrap();
         cluster.install_crds().unwrap();
         let kinds = cluster.kubectl(&["api-resources", "--output=name"]).unwrap();
-        for kind in ["httproutes.gateway.networking.k8s.io", "grpcroutes.gateway", "trafficpolicies.posthaste.dev"] {
+        for kind in
+            ["httproutes.gateway.networking.k8s.io", "grpcroutes.gateway", "trafficpolicies.posthaste.dev"]
+        {
             assert!(kinds.contains(kind), "{channel:?} {kind}: {kinds}");
         }
         assert_eq!(kinds.contains("xbackendtrafficpolicies.gateway"), experiments, "{kinds}");

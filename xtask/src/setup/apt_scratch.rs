@@ -217,7 +217,8 @@ mod tests {
     fn takes_exactly_the_release() {
         let answer = "  rust-src | 1.96.0+dfsg1-1 | http://m.test/debian trixie-backports/main\n  \
             rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://m.test/debian trixie-backports/main\n";
-        let of = |answer: &str, release: &str| matching_version(answer, |version| upstream(version) == release);
+        let of =
+            |answer: &str, release: &str| matching_version(answer, |version| upstream(version) == release);
         assert_eq!(of(answer, "1.95.0").as_deref(), Some("1.95.0+dfsg1-2~bpo13+1"));
         assert_eq!(of(answer, "1.9"), None);
         assert_eq!(of("", "1.95.0"), None);

@@ -56,7 +56,8 @@ pub(crate) fn bring(packages: Packages) -> Result<(), PythonError> {
     let text = std::fs::read_to_string(&list).map_err(|source| folder_error(&list, source))?;
     let version = run::output(Command::new("python3").args(["-c", "import sys; print(sys.version)"]))
         .map_err(PythonError::NoPython)?;
-    let name = format!("{}-{:016x}", packages.link(), super::fingerprint([text.as_bytes(), version.as_bytes()]));
+    let name =
+        format!("{}-{:016x}", packages.link(), super::fingerprint([text.as_bytes(), version.as_bytes()]));
     let environment = tools.join(&name);
     if !environment.join("complete").is_file() {
         println!("  installing {} into {}", packages.list(), workspace::shown(&environment));

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::snapshot::build::{Context, build};
+use crate::snapshot::build::{Context, PodScope, build};
 
 #[test]
 fn two_nodes_is_taken_without_a_problem() {
@@ -43,5 +43,6 @@ fn context(node: &str) -> Context {
         trust_domain: "cluster.local".into(),
         cluster: "Kubernetes".into(),
         generation: 1,
+        pods: PodScope::All,
     }
 }

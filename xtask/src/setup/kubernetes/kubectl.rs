@@ -44,7 +44,8 @@ pub(crate) fn bring(tools: &Path) -> Result<(), KubectlError> {
         return Err(KubectlError::DoesNotRun(program.display().to_string()));
     }
     println!("  kubectl: there");
-    crate::setup::point(tools, "kubectl", Path::new("kubectl-1")).map_err(|error| KubectlError::Link(error.to_string()))
+    crate::setup::point(tools, "kubectl", Path::new("kubectl-1"))
+        .map_err(|error| KubectlError::Link(error.to_string()))
 }
 
 fn link(own: &Path, program: &Path) -> Result<(), KubectlError> {
@@ -86,9 +87,13 @@ mod tests {
 
     #[test]
     fn an_old_kubectl_will_not_do() {
-        for (version, enough) in
-            [("v1.32.4-dispatcher", true), ("1.36.4", true), ("1.20.5", false), ("v2.0.0", true), ("x", false)]
-        {
+        for (version, enough) in [
+            ("v1.32.4-dispatcher", true),
+            ("1.36.4", true),
+            ("1.20.5", false),
+            ("v2.0.0", true),
+            ("x", false),
+        ] {
             assert_eq!(is_enough(version), enough, "{version}");
         }
     }
