@@ -6,6 +6,7 @@
 mod elsewhere;
 mod enrolment;
 mod labels;
+pub(super) mod origins;
 mod pods;
 mod policy;
 mod routes;
@@ -74,6 +75,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &policies,
         context,
         &learnt,
+        origins::Unchanged::since(previous, &pods.workloads),
         &mut problems,
     );
     let routes = routes::read(inputs, &services, previous, &mut problems);
@@ -84,10 +86,12 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         generation: context.generation,
         workloads: pods.workloads,
         elsewhere,
+        on_host: pods.on_host,
         service_ports: services.ports,
         routes,
         cluster_ips: services.cluster_ips,
         services: services.all,
+        origins: services.origins,
         local_pods: pods.local,
         uncaptured: pods.uncaptured,
     };
@@ -118,4 +122,4 @@ fn port(number: i32) -> Result<u16, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

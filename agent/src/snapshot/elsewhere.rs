@@ -35,6 +35,14 @@ pub(super) struct OfNamespace {
     pub(super) places: HashMap<IpAddr, (u32, u32)>,
 }
 
+impl PodKey {
+    /// Whether the pod with this uid is meant; a key without uid means whoever has the name.
+    #[must_use]
+    pub fn is(&self, uid: &str) -> bool {
+        self.uid.is_empty() || *self.uid == *uid
+    }
+}
+
 impl Elsewhere {
     /// The pod at an address.
     #[must_use]

@@ -4,6 +4,7 @@
 mod endpoints;
 mod enrolment;
 mod policies;
+mod reuse;
 mod routes;
 mod services;
 mod size;
@@ -14,7 +15,7 @@ use crate::{
     snapshot::{Problem, Snapshot, input::Inputs},
 };
 
-pub(super) fn inputs(yaml: &str) -> Inputs {
+pub(crate) fn inputs(yaml: &str) -> Inputs {
     let mut inputs = Inputs::default();
     for item in document::parse("test.yaml", yaml, Format::Yaml) {
         match item {
@@ -31,7 +32,7 @@ pub(super) fn inputs(yaml: &str) -> Inputs {
     inputs
 }
 
-pub(super) fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         node: "one".into(),
         zone: Some("a".into()),
