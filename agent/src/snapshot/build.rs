@@ -98,6 +98,14 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     (snapshot, problems)
 }
 
+/// What does not fit in the policies alone, as [`build`] would say it.
+#[must_use]
+pub fn policy_problems(inputs: &Inputs) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    policy::read(inputs, &mut problems);
+    problems
+}
+
 /// An address that a pod, service or endpoint can have; IPv4 in IPv6 is IPv4. The reason where it is not one.
 fn address(text: &str) -> Result<IpAddr, String> {
     let shown: String = text.chars().take(60).collect();

@@ -31,6 +31,9 @@ pub enum Case {
     Bulk8,
     /// Memory of idle connections.
     Idle,
+    /// One agent in a cluster of 10,000 Services with 100,000 endpoints, of which 100 change in a second.
+    #[value(name = "scale-100k")]
+    Scale100k,
 }
 
 impl fmt::Display for Case {
@@ -43,6 +46,7 @@ impl fmt::Display for Case {
             Self::Bulk1 => "bulk-1",
             Self::Bulk8 => "bulk-8",
             Self::Idle => "idle",
+            Self::Scale100k => "scale-100k",
         })
     }
 }
@@ -51,6 +55,9 @@ impl Case {
     /// Without a proxy there is no memory of one, and idle connections do not know congestion control.
     #[must_use]
     pub fn applies_to(self, kind: Kind) -> bool {
+        if self == Self::Scale100k {
+            return kind == Kind::Posthaste;
+        }
         let pair = match kind {
             Kind::HaproxyTcp => !self.is_http(),
             Kind::HaproxyHttp => self.is_http(),
@@ -83,6 +90,7 @@ impl Case {
             Self::Bulk1 => bulk(subject, 1, plan.seconds),
             Self::Bulk8 => bulk(subject, 8, plan.seconds),
             Self::Idle => idle(subject, plan.idle_connections),
+            Self::Scale100k => super::scale::measure(plan.seconds),
         }
     }
 }

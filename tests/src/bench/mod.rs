@@ -8,6 +8,7 @@ pub mod case;
 pub mod haproxy;
 pub mod load;
 pub mod report;
+pub mod scale;
 pub mod subject;
 pub mod usage;
 
@@ -54,6 +55,9 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, Fault> {
 }
 
 fn one(case: Case, kind: Kind, plan: &Plan) -> Result<report::Sample, Fault> {
+    if case == Case::Scale100k {
+        return scale::measure(plan.seconds);
+    }
     let subject = Subject::build(kind, case)?;
     case.measure(&subject, plan).map_err(|fault| Fault::new(format!("{case} with {kind}: {fault}")))
 }

@@ -12,14 +12,19 @@
 //! fetch       fetches those
 //! saved       the last inputs on disk, for a restart without an API server
 //! source      the task that puts it together
+//!
+//! conditions      what became of a policy, as its status says it; pure
+//! policy_status   writes that, beside the CA
 //! ```
 
 mod asked;
 mod backoff;
+mod conditions;
 pub mod connect;
 mod fetch;
 mod installed;
 mod kinds;
+pub mod policy_status;
 mod saved;
 mod seen;
 mod source;

@@ -109,7 +109,12 @@ impl Store {
 
     /// Whether every kind was read, or cannot be for a reason that does not hold others up.
     pub(super) fn is_complete(&self) -> bool {
-        KINDS.iter().all(|kind| self.kinds.get(kind).is_some_and(|of| of.read))
+        KINDS.iter().all(|kind| self.has_read(*kind))
+    }
+
+    /// Whether a kind was read, or cannot be for a reason that does not hold others up.
+    pub(super) fn has_read(&self, kind: Kind) -> bool {
+        self.kinds.get(&kind).is_some_and(|of| of.read)
     }
 
     /// Number of objects.
