@@ -17,6 +17,7 @@ pub mod client;
 pub mod connections;
 pub mod dump;
 pub mod endpoints;
+pub mod probe;
 pub mod routes;
 pub mod services;
 pub mod status;
@@ -105,6 +106,11 @@ pub enum Inspect {
     Dump,
     /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
     Check,
+    /// How the agent is, as an exit status for probes
+    Probe {
+        /// What to ask
+        what: probe::Probe,
+    },
     /// The CustomResourceDefinitions of the mesh, for `kubectl apply --server-side -f -`
     Crds,
     /// Completions for a shell
@@ -171,6 +177,7 @@ pub fn execute(
             let text = crate::control::policy::crd::yaml().map_err(io::Error::other)?;
             out.write_all(text.as_bytes())?;
         }
+        Inspect::Probe { what } => return probe::show(options, *what, out),
         Inspect::Check => return check::show(options, &requirements(), out),
         Inspect::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "posthaste", out);

@@ -12,6 +12,7 @@ pub mod pods;
 pub mod publish;
 pub mod servers;
 pub mod source;
+pub mod standby;
 pub mod start;
 
 pub use start::{StartError, run};

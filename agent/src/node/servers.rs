@@ -9,7 +9,7 @@ use std::{
 };
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{authority, kernel::Kernel, publish::Published};
 use crate::{
@@ -27,6 +27,9 @@ use crate::{
     },
     worker::{TunnelGauge, WorkerHandle},
 };
+
+/// Connections of scrapers that wait.
+const BACKLOG: u32 = 128;
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +98,7 @@ pub async fn start(
     let metrics = Arc::new(Metrics::new(&sources, &sources.series));
     let address = arguments.metrics_address;
     let public =
-        TcpListener::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?;
+        listen(address, arguments.stand_by).map_err(|source| ServerError::Metrics { address, source })?;
     let folder = admin_socket.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -107,6 +110,15 @@ pub async fn start(
     tokio::spawn(http::serve(Listener::Tcp(public), answers));
     tokio::spawn(http::serve(private, admin::admin_answers(sources, metrics)));
     Ok(())
+}
+
+/// With `beside`, an old agent that drains may have the port as well.
+fn listen(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(beside)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {

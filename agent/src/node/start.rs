@@ -16,6 +16,7 @@ use super::{
     publish::{Published, Publisher},
     servers::{self, ServerError},
     source::{self, SourceError},
+    standby::{self, StandbyError, Turn},
 };
 use crate::{
     bpf::{Capture, CaptureConfig, CaptureError},
@@ -47,6 +48,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(30);
 /// How long a worker may take to stop after its drain.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Workers that were told to stop have closed their listeners by then.
+const LISTENERS_CLOSE: Duration = Duration::from_millis(100);
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,9 @@ pub enum StartError {
     /// The manifests, or the API server.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Another agent has the turn.
+    #[error(transparent)]
+    Standby(#[from] StandbyError),
     /// The certificate authority.
     #[error(transparent)]
     Authority(#[from] authority::AuthorityError),
@@ -108,6 +114,7 @@ struct Inputs {
     identities: IdentityStore,
     access_log: AccessLog,
     sockets: SocketOptions,
+    turn: Option<Turn>,
     took_over: bool,
 }
 
@@ -123,6 +130,7 @@ struct Agent {
     readings: watch::Receiver<Arc<Reading>>,
     workers: Arc<Vec<WorkerHandle>>,
     access_log: AccessLog,
+    turn: Option<Turn>,
 }
 
 impl Agent {
@@ -138,6 +146,7 @@ impl Agent {
                 &servers::access_log_target(&arguments.access_log),
                 arguments.worker_count(),
             )?,
+            turn: standby::turn(&arguments, &admin_socket).await?,
             took_over: arguments.bpffs.exists(),
         };
         let took_over = inputs.took_over;
@@ -157,7 +166,7 @@ impl Agent {
         admin_socket: PathBuf,
         inputs: Inputs,
     ) -> Result<Self, StartError> {
-        let Inputs { readings, ask_for_pod, identities, access_log, sockets, took_over } = inputs;
+        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, took_over } = inputs;
         let released = || StartError::System(io::Error::other("the capture was released"));
         let (heartbeat, destinations) =
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
@@ -216,6 +225,7 @@ impl Agent {
             readings,
             workers,
             access_log,
+            turn,
         })
     }
 
@@ -299,6 +309,9 @@ impl Agent {
         for worker in self.workers.iter() {
             worker.tell(Command::Stop { drain });
         }
+        if self.arguments.on_stop == OnStop::Keep {
+            self.pass_on().await;
+        }
         let stuck = self.join_workers(drain + PATIENCE).await;
         if self.arguments.on_stop == OnStop::Release {
             self.pods.release_all(&self.workers).await;
@@ -306,6 +319,13 @@ impl Agent {
         self.access_log.stop();
         let _ = std::fs::remove_file(&self.admin_socket);
         stuck.map_or(Ok(()), |index| Err(StartError::Worker(index, "did not stop")))
+    }
+
+    /// Lets the next agent begin: no listener of ours is left, and open connections end beside it.
+    async fn pass_on(&mut self) {
+        self.pods.leave();
+        sleep(LISTENERS_CLOSE).await;
+        self.turn = None;
     }
 
     /// Waits for the threads; which one has not ended by then.
@@ -359,6 +379,7 @@ fn context(arguments: &AgentArguments) -> Context {
         zone: arguments.zone.as_deref().map(Into::into),
         trust_domain: arguments.trust_domain.as_str().into(),
         cluster: arguments.cluster.as_str().into(),
+        mtls: arguments.mtls.into(),
         generation: 0,
         pods: if arguments.kubernetes { PodScope::OfThisNode } else { PodScope::All },
     }

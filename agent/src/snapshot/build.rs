@@ -16,7 +16,7 @@ mod topology;
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Problem, Snapshot, input::Inputs};
+use super::{MtlsMode, Problem, Snapshot, input::Inputs};
 
 /// Label on Namespaces (`enabled`) and Pods (`disabled`).
 pub const MESH_LABEL: &str = "posthaste.dev/mesh";
@@ -42,6 +42,8 @@ pub struct Context {
     pub trust_domain: Arc<str>,
     /// Cluster name for metrics.
     pub cluster: Arc<str>,
+    /// What holds for namespaces that say nothing of [`MTLS_ANNOTATION`].
+    pub mtls: MtlsMode,
     /// Number of the snapshot.
     pub generation: u64,
     /// Which pods the inputs hold.
@@ -63,7 +65,7 @@ pub enum PodScope {
 #[must_use]
 pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
-    let enrolment = enrolment::read(&inputs.namespaces, &mut problems);
+    let enrolment = enrolment::read(&inputs.namespaces, context.mtls, &mut problems);
     let policies = policy::read(inputs, &mut problems);
     let pods = pods::read(&inputs.pods, &enrolment, &policies, context, previous, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);

@@ -42,6 +42,7 @@ fn context(node: &str) -> Context {
         zone: None,
         trust_domain: "cluster.local".into(),
         cluster: "Kubernetes".into(),
+        mtls: crate::snapshot::MtlsMode::Permissive,
         generation: 1,
         pods: PodScope::All,
     }

@@ -38,6 +38,7 @@ pub(crate) fn context() -> Context {
         zone: Some("a".into()),
         trust_domain: "cluster.local".into(),
         cluster: "Kubernetes".into(),
+        mtls: crate::snapshot::MtlsMode::Permissive,
         generation: 1,
         pods: PodScope::All,
     }
