@@ -2,10 +2,12 @@
 //! it and what is not is said in the first lines of `tests/apiserver/main.go`: no controller runs beside that of namespaces, so the
 //! tests write EndpointSlices and the status of pods themselves, as kubelet and the endpoint controller would.
 
+pub mod ca;
 mod client;
 mod mirror;
 mod objects;
 
+pub use ca::ClusterCa;
 pub use client::{Answer, Client};
 pub use mirror::{Mirror, Shared};
 

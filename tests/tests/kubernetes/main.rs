@@ -2,5 +2,9 @@
 //! `cargo xtask setup` brings: the server, kubectl and the Gateway API's CRDs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod authority;
+mod deployed;
+mod requester;
+mod rotation;
 mod server;
 mod source;
