@@ -74,7 +74,7 @@ fn authority(mut arguments: CaArguments) -> Result<(), String> {
     log(&arguments.log);
     let served = if arguments.cluster.kubernetes {
         let options = in_cluster(&arguments, arguments.cluster.clone());
-        running(ca::cluster::run(options, stopped()))?
+        running(ca::cluster::run(&options, stopped()))?
     } else {
         running(ca::run(in_folder(&arguments)?, stopped()))?
     };

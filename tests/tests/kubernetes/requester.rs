@@ -15,18 +15,18 @@ use std::{
     time::Duration,
 };
 
-pub struct Requester {
+pub(crate) struct Requester {
     site: Site,
     asked: AtomicU32,
 }
 
 impl Requester {
-    pub fn new(site: Site) -> Self {
+    pub(crate) fn new(site: Site) -> Self {
         Self { site, asked: AtomicU32::new(0) }
     }
 
     /// The chain, or what the CA said. `bundle` is what the CA's own certificate is checked against.
-    pub fn ask(
+    pub(crate) fn ask(
         &self,
         url: &str,
         bundle: &str,
@@ -61,7 +61,7 @@ impl Requester {
     }
 
     /// Whether openssl finds that a fresh leaf is signed by `root`.
-    pub fn verifies(
+    pub(crate) fn verifies(
         &self,
         url: &str,
         bundle: &str,

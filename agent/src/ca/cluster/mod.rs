@@ -97,9 +97,9 @@ impl ClusterOptions {
 ///
 /// # Errors
 /// An address is taken, or the API server cannot be named. One that is away is waited for.
-pub async fn run(options: ClusterOptions, stop: impl Future<Output = ()> + Send) -> Result<(), CaError> {
+pub async fn run(options: &ClusterOptions, stop: impl Future<Output = ()> + Send) -> Result<(), CaError> {
     let clock = Clock::system();
-    let client = client(&options).await?;
+    let client = client(options).await?;
     let keeper = Arc::new(options.keeper(&client, &clock));
     let pods = Pods::follow(client.clone());
     let accounts = options.agent_accounts.clone();

@@ -1,22 +1,34 @@
 //! The pods of the cluster, followed by a watch: only where they run and as whom is kept.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::ListParams,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    api::{ListParams, WatchParams},
+    core::WatchEvent,
 };
+use tokio::time::timeout;
 
 use super::placement::{Place, Placement};
 
 /// Pods that have ended hold no identity.
 const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// Pods of one page of a list.
+const PAGE: u32 = 500;
+/// How long the server lets a watch live, seconds.
+const SHORTEST_WATCH: u32 = 240;
+const LONGEST_WATCH: u32 = 290;
+/// One that is silent for so much longer is dead.
+const GRACE: Duration = Duration::from_secs(15);
+/// Pauses while the server does not answer.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Shared by the watch and those who ask.
 #[derive(Clone)]
@@ -80,21 +92,65 @@ impl Pods {
         self.placement.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(question)
     }
 
+    /// Follows for ever; whatever happens, what is known stays in force until a new list is whole.
     async fn watch(self) {
-        let config = watcher::Config::default().fields(RUNNING);
-        let events = watcher(Api::<Pod>::all(self.client.clone()), config).default_backoff();
-        let mut events = std::pin::pin!(events);
-        let mut fresh = Placement::default();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => fresh = Placement::default(),
-                Ok(Event::InitApply(pod)) => fresh.set(&uid(&pod), place(&pod)),
-                // A new list replaces all that was known, in one step.
-                Ok(Event::InitDone) => self.replace(std::mem::take(&mut fresh)),
-                Ok(Event::Apply(pod)) => self.set(&pod, place(&pod)),
-                Ok(Event::Delete(pod)) => self.set(&pod, None),
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.run(&pods, &mut pause).await {
+                Ok(()) => tracing::info!("the watch of pods fell silent; listing anew"),
                 Err(error) => tracing::warn!(%error, "the watch of pods; it is tried again"),
             }
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One list, then events until something goes wrong. `pause` is the shortest again once it works.
+    async fn run(&self, pods: &Api<Pod>, pause: &mut Duration) -> Result<(), kube::Error> {
+        let mut place = self.list_all(pods).await?;
+        *pause = FIRST_PAUSE;
+        loop {
+            let seconds = fastrand::u32(SHORTEST_WATCH..LONGEST_WATCH);
+            let parameters = WatchParams::default().fields(RUNNING).timeout(seconds);
+            let mut events = std::pin::pin!(pods.watch(&parameters, &place).await?);
+            let limit = Duration::from_secs(u64::from(seconds)) + GRACE;
+            loop {
+                let Ok(event) = timeout(limit, events.try_next()).await else { return Ok(()) };
+                let Some(event) = event? else { break };
+                place = self.take(event)?.filter(|version| !version.is_empty()).unwrap_or(place);
+            }
+        }
+    }
+
+    /// Takes one event; answers with its place in the server's history.
+    fn take(&self, event: WatchEvent<Pod>) -> Result<Option<String>, kube::Error> {
+        match event {
+            WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                self.set(&pod, place(&pod));
+                Ok(pod.metadata.resource_version)
+            }
+            WatchEvent::Deleted(pod) => {
+                self.set(&pod, None);
+                Ok(pod.metadata.resource_version)
+            }
+            WatchEvent::Bookmark(bookmark) => Ok(Some(bookmark.metadata.resource_version)),
+            WatchEvent::Error(status) => Err(kube::Error::Api(status)),
+        }
+    }
+
+    /// Lists page by page; the whole replaces all that was known, in one step.
+    async fn list_all(&self, pods: &Api<Pod>) -> Result<String, kube::Error> {
+        let mut fresh = Placement::default();
+        let mut parameters = ListParams::default().fields(RUNNING).limit(PAGE);
+        loop {
+            let page = pods.list(&parameters).await?;
+            page.items.iter().for_each(|pod| fresh.set(&uid(pod), place(pod)));
+            let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) else {
+                self.replace(fresh);
+                return Ok(page.metadata.resource_version.unwrap_or_default());
+            };
+            parameters = parameters.continue_token(&next);
         }
     }
 
