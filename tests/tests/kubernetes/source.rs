@@ -164,6 +164,30 @@ fn a_restarted_agent_goes_on_even_without_an_api_server() {
     assert_eq!(sniffer.hits(), 0);
 }
 
+/// Nobody has talked to the server yet, and the API server cannot say who it is: it gets nothing, whatever the namespace allows.
+#[test]
+fn an_endpoint_that_nobody_knows_yet_gets_no_plaintext() {
+    let scene = Scene::start(&[]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    let sniffer = Sniffer::start(scene.mesh.world.bridge(), &[SECRET]).unwrap();
+    scene.cluster().stop().unwrap();
+    let straight = scene.server.at(Family::V4, 8080);
+    for to in [scene.address(), straight] {
+        let answer = peer::call(&scene.client, "exchange", to, &[SECRET]).unwrap();
+        assert!(answer.get("error").is_some() || answer["answer"] == "", "{answer}\n{}", scene.logs());
+    }
+    scene.mesh.a.wait_for_log("the reason", |line| mentions(line, &["unresolved_peer"])).unwrap();
+    scene.cluster().start().unwrap();
+    for to in [scene.address(), straight] {
+        eventually("the server to be known", || {
+            let answer = peer::call(&scene.client, "exchange", to, &[SECRET]).unwrap();
+            holds(answer["answer"] == SECRET, format!("{answer}\n{}", scene.logs()))
+        })
+        .unwrap();
+    }
+    assert_eq!(sniffer.hits(), 0, "{:?}", sniffer.seen());
+}
+
 #[test]
 fn a_compacted_history_is_listed_anew() {
     let mut scene = Scene::start(&[("mtls", "strict")]);
@@ -178,6 +202,13 @@ fn a_compacted_history_is_listed_anew() {
         scene.cluster().apply(&object).unwrap();
     }
     scene.cluster().compact();
+    for agent in [&scene.mesh.a, &scene.mesh.b] {
+        eventually("the agent to hear that its place is gone", || {
+            let log = agent.log();
+            holds(log.contains("has forgotten where this watch was"), log)
+        })
+        .unwrap();
+    }
     let late = scene.mesh.pod("a", "late").unwrap();
     let answer = peer::call(&late, "exchange", scene.address(), &[SECRET]).unwrap();
     assert_eq!(answer["answer"], SECRET, "{answer}\n{}", scene.logs());
@@ -311,6 +342,17 @@ fn a_denied_permission_is_named_in_the_log_and_in_status() {
         .cluster()
         .kubectl(&["patch", "clusterrole", "posthaste-agent", "--type=json", "-p", &patch.to_string()])
         .unwrap();
+    let kubeconfig = scene.mesh.a.settings.kubeconfig.clone().unwrap();
+    eventually("the role to count", || {
+        let may = ["auth", "can-i", "watch", "endpointslices.discovery.k8s.io", "--all-namespaces"];
+        match scene.cluster().kubectl_as(&kubeconfig, &may) {
+            Ok(answer) => Err(answer),
+            Err(_) => Ok(()),
+        }
+    })
+    .unwrap();
+    // What is known goes to disk within a second or two.
+    std::thread::sleep(Duration::from_secs(3));
     // A watch that is open stays; a restart has to ask again.
     scene.mesh.a.kill();
     scene.mesh.a.start().unwrap();
@@ -336,6 +378,7 @@ fn a_denied_permission_is_named_in_the_log_and_in_status() {
 fn a_dump_is_replayed_from_files() {
     let mut scene = Scene::start(&[("mtls", "strict")]);
     let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    scene.works();
     let dump = scene.mesh.a.cli(&["dump"]).unwrap();
     for words in ["kind: Namespace", "kind: EndpointSlice", "kind: Service", "name: client"] {
         assert!(dump.contains(words), "{words}: {dump}");
