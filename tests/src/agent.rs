@@ -235,9 +235,17 @@ impl Agent {
     /// # Errors
     /// The command failed.
     pub fn cli(&self, arguments: &[&str]) -> Result<String, Fault> {
+        self.start_cli(arguments)?.finish(Duration::from_secs(10))?.success()
+    }
+
+    /// Starts `posthaste --admin-socket .. ARGUMENTS` and lets it run.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_cli(&self, arguments: &[&str]) -> Result<Running, Fault> {
         let mut command = self.site.command(binary()?)?;
         command.arg("--admin-socket").arg(self.socket()).args(arguments);
-        self.site.launch(command)?.finish(Duration::from_secs(10))?.success()
+        self.site.launch(command)
     }
 
     /// [`Agent::cli`] with `-o json`, read.

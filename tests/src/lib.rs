@@ -16,6 +16,7 @@ pub mod bench;
 pub mod certificates;
 pub mod cgroup;
 pub mod cluster;
+pub mod collector;
 pub mod fault;
 pub mod http;
 pub mod manifests;

@@ -64,6 +64,18 @@ impl Mesh {
         Ok(mesh)
     }
 
+    /// Starts what was prepared and waits until it is ready.
+    ///
+    /// # Errors
+    /// Anything that does not start, with what it said.
+    pub fn run(&mut self) -> Result<(), Fault> {
+        self.authority.start()?;
+        self.a.start()?;
+        self.b.start()?;
+        self.a.wait_ready()?;
+        self.b.wait_ready()
+    }
+
     /// The same with plaintext refused.
     ///
     /// # Errors

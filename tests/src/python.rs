@@ -68,6 +68,15 @@ pub fn grpc_server(site: &Site, port: u16) -> Result<Running, Fault> {
     listening(site, port, running)
 }
 
+/// `forward.py`, which passes requests on to a URL, both families.
+///
+/// # Errors
+/// It does not listen in time.
+pub fn forward(site: &Site, port: u16, url: &str) -> Result<Running, Fault> {
+    let running = start(site, "python3", &["forward.py", &port.to_string(), url])?;
+    listening(site, port, running)
+}
+
 fn listening(site: &Site, port: u16, running: Running) -> Result<Running, Fault> {
     match site.wait_listening(port) {
         Ok(()) => Ok(running),

@@ -5,7 +5,7 @@ use super::{
     clock::wall_offset_ns,
     line::{LineEvent, write_line},
     locked,
-    requests::Finished,
+    requests::{Finished, RefusedRequest},
     row::Row,
 };
 use std::{
@@ -50,6 +50,7 @@ type Queue = VecDeque<Entry>;
 enum Entry {
     Connection(LineEvent, Arc<Row>),
     Request(Arc<Finished>),
+    Refused(Box<RefusedRequest>),
 }
 
 #[derive(Debug)]
@@ -158,6 +159,10 @@ impl AccessLog {
         self.push(worker, Entry::Request(request.clone()));
     }
 
+    pub(crate) fn refused(&self, worker: usize, request: RefusedRequest) {
+        self.push(worker, Entry::Refused(Box::new(request)));
+    }
+
     /// Whether anything is logged at all.
     #[must_use]
     pub fn is_on(&self) -> bool {
@@ -222,6 +227,7 @@ impl Shared {
                 match entry {
                     Entry::Connection(event, row) => write_line(batch, event, &row, offset),
                     Entry::Request(request) => request.write_line(batch, offset),
+                    Entry::Refused(request) => request.write_line(batch, offset),
                 }
                 lines += 1;
                 if batch.len() >= BATCH {

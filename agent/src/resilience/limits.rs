@@ -41,6 +41,14 @@ pub struct Permit {
     counter: fn(&Running) -> &AtomicU32,
 }
 
+impl Permit {
+    /// Whether it counts on this service port.
+    #[must_use]
+    pub fn is_of(&self, state: &Arc<ServiceState>) -> bool {
+        Arc::ptr_eq(&self.state, state)
+    }
+}
+
 /// A running request.
 pub type RequestPermit = Permit;
 

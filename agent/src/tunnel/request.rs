@@ -40,8 +40,8 @@ pub struct RetryMark {
     pub key: Arc<str>,
 }
 
-/// The longest key of a mark, bytes.
-const LONGEST_KEY: usize = 128;
+/// The longest key of a mark, bytes: a trace id, a semicolon and a request id of up to 128.
+const LONGEST_KEY: usize = 32 + 1 + 128;
 
 impl fmt::Display for RetryMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +49,7 @@ impl fmt::Display for RetryMark {
     }
 }
 
-/// The text is no number, semicolon and key of up to 128 visible characters.
+/// The text is no number, semicolon and key of visible characters, at most as many as a trace id and a request id have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a retry mark is a number, a semicolon and a key")]
 pub struct NotRetryMark;

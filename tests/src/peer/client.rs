@@ -33,6 +33,7 @@ pub fn run(behaviour: &str, to: SocketAddr, arguments: &[String]) -> io::Result<
         "udp" => udp(to, text(0).as_bytes()),
         "load" => load::run(to, text(0)),
         "raw" => raw(to, text(0), Duration::from_millis(number(1, 3000))),
+        "switch" => switch(to, text(0), Duration::from_millis(number(1, 1000))),
         "crowd" => crowd::talk(to, number(0, 100), number(1, 3)),
         "idle" => crowd::idle(to, number(0, 100)),
         "repeat" => crowd::repeat(to, Duration::from_millis(number(0, 1000))),
@@ -70,18 +71,38 @@ fn exchange(to: SocketAddr, bytes: &[u8]) -> io::Result<Value> {
     }))
 }
 
+fn bytes_of(hexadecimal: &str) -> io::Result<Vec<u8>> {
+    let digits = hexadecimal.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap_or("??"));
+    let bytes: Result<Vec<u8>, _> = digits.map(|pair| u8::from_str_radix(pair, 16)).collect();
+    bytes.map_err(io::Error::other)
+}
+
 /// Sends bytes as they are (given in hexadecimal) and says what comes back within a time, as text: requests that no client
 /// library would write.
 fn raw(to: SocketAddr, hexadecimal: &str, patience: Duration) -> io::Result<Value> {
-    let digits = hexadecimal.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap_or("??"));
-    let bytes: Result<Vec<u8>, _> = digits.map(|pair| u8::from_str_radix(pair, 16)).collect();
     let mut stream = connect(to)?;
-    stream.write_all(&bytes.map_err(io::Error::other)?)?;
+    stream.write_all(&bytes_of(hexadecimal)?)?;
     stream.set_read_timeout(Some(patience))?;
     let mut answer = Vec::new();
     let end = stream.read_to_end(&mut answer);
     let end = end.map_or_else(|error| format!("{:?}", error.kind()), |_| "eof".to_owned());
     Ok(json!({"answer": String::from_utf8_lossy(&answer), "end": end}))
+}
+
+/// Sends a head (given in hexadecimal) that asks for another protocol, falls silent, then says something and waits for its echo.
+fn switch(to: SocketAddr, hexadecimal: &str, silence: Duration) -> io::Result<Value> {
+    let mut stream = connect(to)?;
+    stream.write_all(&bytes_of(hexadecimal)?)?;
+    let (mut head, mut byte) = (Vec::new(), [0_u8; 1]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    thread::sleep(silence);
+    let mut echo = [0_u8; 5];
+    stream.write_all(b"again")?;
+    stream.read_exact(&mut echo)?;
+    Ok(json!({"head": String::from_utf8_lossy(&head), "echo": String::from_utf8_lossy(&echo)}))
 }
 
 /// Sends one pattern while it receives another, and compares both hashes.

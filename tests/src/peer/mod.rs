@@ -79,11 +79,16 @@ pub fn call(site: &Site, behaviour: &str, to: SocketAddr, arguments: &[&str]) ->
 /// # Errors
 /// The program did not end.
 pub fn raw(site: &Site, to: SocketAddr, bytes: &[u8]) -> Result<(String, String), Fault> {
-    let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let answer = call(site, "raw", to, &[&hexadecimal])?;
+    let answer = call(site, "raw", to, &[&hexadecimal(bytes)])?;
     let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
     let end = if answer["end"].is_null() { text("error") } else { text("end") };
     Ok((text("answer"), end))
+}
+
+/// As the peers take bytes.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The JSON lines of an output.

@@ -4,6 +4,7 @@
 
 mod answers;
 mod bodies;
+mod cases;
 mod corpus;
 mod corpus_bodies;
 mod hop;

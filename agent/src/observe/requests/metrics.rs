@@ -146,6 +146,14 @@ fn reasons(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>], before: &Rea
             count(&mut family, &[("service", service), ("port", &port), ("why", why)], value)?;
         }
     }
+    let (name, help) = ("posthaste_mirrored_requests", "Copies of requests by what became of them");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for tally in tallies {
+        let (service, port) = (&*tally.name.hostname, tally.port.to_string());
+        for (outcome, value) in tally.mirrored.all() {
+            count(&mut family, &[("service", service), ("port", &port), ("outcome", outcome)], value)?;
+        }
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //! | `series`, `tally`, `histogram` | the counters: by Istio's labels, by service port, by rule of a route |
 //! | `metrics` | what `/metrics` shows of them |
 //! | `line` | one JSON line in the access log, or for a tap |
+//! | `refused` | what was no request |
 //! | `tap` | who listens to which requests |
 //! | `trace`, `request_id` | `traceparent` and `X-Request-Id`, made or kept |
 //! | `flag` | Envoy's short codes |
@@ -19,6 +20,7 @@ mod histogram;
 mod line;
 mod metrics;
 mod record;
+mod refused;
 pub mod request_id;
 mod series;
 mod shard;
@@ -33,6 +35,7 @@ pub use finished::{AttemptNote, AttemptOutcome};
 pub use flag::{RequestFlag, RequestFlags, RequestProtocol};
 pub use histogram::percentile;
 pub use record::{RequestOpening, RequestRecord};
+pub use refused::RefusedRequest;
 pub use trace::{RequestTrace, TraceContext};
 
 pub(crate) use finished::Finished;
@@ -150,9 +153,17 @@ impl Requests {
         RequestRecord::new(self.clone(), worker, opening, wanted)
     }
 
-    /// A request that did not make sense was refused before it could begin, by a word of this program.
-    pub fn malformed(&self, what: &'static str) {
-        self.0.malformed.count(what);
+    /// A request that is not unambiguous HTTP was refused.
+    pub fn refused(&self, worker: usize, request: RefusedRequest) {
+        self.0.malformed.count(request.what);
+        if request.status >= self.0.options.log_rule.min_status {
+            self.0.options.log.refused(worker, request);
+        }
+    }
+
+    /// A copy of a request for `port` (`RequestMirror`) is over, by a word of this program.
+    pub fn mirrored(&self, worker: usize, port: &ServicePort, outcome: &'static str) {
+        self.service(worker, port).mirrored.count(outcome);
     }
 
     /// How many requests are under way.

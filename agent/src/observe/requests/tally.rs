@@ -37,6 +37,8 @@ pub(crate) struct ServiceTally {
     pub(crate) latencies: Latencies,
     pub(crate) overflow: Reasons,
     pub(crate) ejections: Reasons,
+    /// Copies by what became of them.
+    pub(crate) mirrored: Reasons,
 }
 
 impl ServiceTally {
@@ -52,6 +54,7 @@ impl ServiceTally {
             latencies: Latencies::default(),
             overflow: Reasons::default(),
             ejections: Reasons::default(),
+            mirrored: Reasons::default(),
         }
     }
 

@@ -36,6 +36,11 @@ pub(crate) fn opening<'a>(pod: &'a Arc<Workload>, head: &'a Parts) -> RequestOpe
     }
 }
 
+pub(crate) fn refused(pod: &Arc<Workload>, what: &'static str) -> RefusedRequest {
+    let (client, at_ns) = (endpoint(9), 1_000_000_000);
+    RefusedRequest { connection_id: 0xff, pod: Some(pod.clone()), client, status: 400, what, at_ns }
+}
+
 pub(crate) fn service_port(name: &str) -> ServicePort {
     let endpoint = Endpoint { address: endpoint(1), workload: None, load: Arc::default() };
     ServicePort {
@@ -123,7 +128,7 @@ fn a_scrape_shows_istios_metrics_and_ours() {
     eventful(&requests, 0, 200);
     eventful(&requests, 1, 200);
     eventful(&requests, 1, 503);
-    requests.malformed("bare_lf");
+    requests.refused(0, refused(&pod("web-1", "web"), "bare_lf"));
     let text = scrape(&requests);
     let totals = samples(&text, "istio_requests_total");
     let good = totals.iter().find(|(labels, _)| labels.contains("response_code=\"200\"")).unwrap();

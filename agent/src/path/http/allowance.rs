@@ -1,9 +1,10 @@
 //! Memory for bodies that are kept for another attempt, counted on the calling pod.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use super::replay::Allowance;
 use crate::{
+    observe::requests::RequestRecord,
     resilience::bulkhead::{self, BufferPermit},
     snapshot::LocalPod,
 };
@@ -11,25 +12,27 @@ use crate::{
 /// What one request keeps.
 pub(super) struct PodAllowance {
     here: Arc<LocalPod>,
+    record: Rc<RequestRecord>,
     permit: Option<BufferPermit>,
 }
 
 impl PodAllowance {
     /// Nothing is kept yet.
-    pub(super) fn new(here: &Arc<LocalPod>) -> Self {
-        Self { here: Arc::clone(here), permit: None }
+    pub(super) fn new(here: &Arc<LocalPod>, record: &Rc<RequestRecord>) -> Self {
+        Self { here: Arc::clone(here), record: Rc::clone(record), permit: None }
     }
 }
 
 impl Allowance for PodAllowance {
     fn grow(&mut self, bytes: usize) -> bool {
         let (limits, bytes) = (&self.here.bulkhead, bytes as u64);
-        match &mut self.permit {
-            Some(permit) => permit.grow(limits, bytes).is_ok(),
+        let grown = match &mut self.permit {
+            Some(permit) => permit.grow(limits, bytes),
             None => {
-                self.permit = bulkhead::try_buffer(&self.here.load, limits, bytes).ok();
-                self.permit.is_some()
+                bulkhead::try_buffer(&self.here.load, limits, bytes).map(|permit| self.permit = Some(permit))
             }
-        }
+        };
+        // The request goes on, but not again.
+        grown.map_err(|limit| self.record.overflow(limit.as_str())).is_ok()
     }
 }

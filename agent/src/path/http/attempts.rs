@@ -48,6 +48,8 @@ pub struct Call<'a> {
     pub(super) upgrade: bool,
     pub(super) idempotent: bool,
     pub(super) deadline: Deadline,
+    /// The part of it that the caller brought.
+    pub(super) brought: Deadline,
     /// Attempts that hops before have made of the request that this one belongs to.
     pub(super) inherited: u32,
     pub(super) origin: Option<HeaderValue>,
@@ -57,6 +59,8 @@ pub struct Call<'a> {
 
 /// An endpoint's answer, chosen to be the caller's.
 pub struct Answered {
+    /// Who answered.
+    pub(super) endpoint: SocketAddr,
     pub(super) response: Response<Body>,
     pub(super) sending: Option<Sending>,
     pub(super) upgraded: Option<Upgraded>,
@@ -112,7 +116,10 @@ pub async fn run(call: &Call<'_>, informed: &mut Informed<'_>) -> Result<Answere
             }
             return tried.settle();
         };
-        let Some(permit) = call.admit_retry(free) else { return tried.settle() };
+        let Some(permit) = call.admit_retry(free) else {
+            call.record.flag(RequestFlag::RetriesExhausted);
+            return tried.settle();
+        };
         _running_retry = Some(permit);
         drop(tried);
         if wait_ns > 0 {
@@ -197,12 +204,13 @@ impl Call<'_> {
         let outstanding = Outstanding::request(&endpoint.load);
         let limit =
             [self.deadline.remaining(now), self.plan.attempt_timeout_ns()].into_iter().flatten().min();
+        let underway = judge::Underway::new(judge::Trial { call: self, endpoint, started_ns: now, hedge });
         let sending = self.send(endpoint, number, informed);
         let sent = match limit {
             None => Ok(sending.await),
             Some(ns) => timeout(Duration::from_nanos(ns), sending).await,
         };
-        let trial = judge::Trial { call: self, endpoint, started_ns: now, hedge };
+        let trial = underway.over();
         match sent {
             Ok(Ok(answer)) => trial.answered(answer, outstanding),
             Ok(Err(error)) => trial.failed(&error),
@@ -263,7 +271,13 @@ impl Call<'_> {
 
     fn too_late(&self) -> Local {
         let text = format!("{} did not answer in time", self.plan.port.hostname);
-        Local::new(StatusCode::GATEWAY_TIMEOUT, RequestFlag::UpstreamTimeout, text)
+        Local::new(StatusCode::GATEWAY_TIMEOUT, self.flag_of_time(), text)
+    }
+
+    /// What it means that time is up: of the deadline that the caller brought, or of one that was set here.
+    pub(super) fn flag_of_time(&self) -> RequestFlag {
+        let gone = self.brought.is_gone(monotonic_ns());
+        if gone { RequestFlag::DeadlineExceeded } else { RequestFlag::UpstreamTimeout }
     }
 
     fn nobody(&self) -> Local {

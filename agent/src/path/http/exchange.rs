@@ -25,7 +25,7 @@ use super::{
 use crate::{
     observe::{
         Connection, monotonic_ns,
-        requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
+        requests::{RefusedRequest, RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
     },
     path::identify,
     resilience::{budget::Budget, bulkhead, deadline::Deadline, limits},
@@ -70,6 +70,21 @@ impl Session {
     pub(super) fn connections(&self) -> u32 {
         let snapshot = self.worker.snapshot();
         identify::local_pod(&snapshot, &self.pod).map_or(1, |here| here.load.connections.load(Relaxed))
+    }
+
+    /// What the application sent was not unambiguous HTTP, and was answered with this status.
+    pub(super) fn refused(&self, status: u16, what: &'static str) {
+        let snapshot = self.worker.snapshot();
+        let refused = RefusedRequest {
+            connection_id: self.connection.id(),
+            pod: identify::local_pod(&snapshot, &self.pod).map(|here| Arc::clone(&here.workload)),
+            client: self.client,
+            status,
+            what,
+            at_ns: monotonic_ns(),
+        };
+        tracing::debug!(client = %self.client, status, what, "a request was refused");
+        self.worker.shared.requests.refused(self.worker.index(), refused);
     }
 }
 
@@ -117,6 +132,7 @@ pub async fn exchange(session: &Session, incoming: Incoming, reply: Reply) {
     };
     let call = asked.call(session, &here, &plan, &record);
     let answered = attempts::run(&call, &mut |status, headers| reply.informational(status, &headers)).await;
+    mirror::copies(&call);
     match answered {
         Ok(answered) => conclude(reply, &call, answered).await,
         Err(local) => refuse(reply, &record, &local, grpc).await,
@@ -189,11 +205,12 @@ impl Asked {
             record,
             idempotent: head::is_idempotent(&self.parts.method, self.grpc),
             parts: self.parts,
-            replay: Replay::new(self.body, PodAllowance::new(here)),
+            replay: Replay::new(self.body, PodAllowance::new(here, record)),
             http2: self.http2,
             grpc: self.grpc,
             upgrade: self.upgrade,
             deadline: self.deadline.smallest(limit),
+            brought: self.deadline,
             inherited,
             origin: self.origin,
             tried: RefCell::default(),
@@ -226,9 +243,8 @@ fn admit(here: &Arc<LocalPod>, plan: &Plan, record: &RequestRecord) -> Result<Ad
 
 /// Hands the answer of an endpoint to the application.
 async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
-    let Answered { mut response, sending, upgraded, outstanding } = answered;
+    let Answered { endpoint, mut response, sending, upgraded, outstanding } = answered;
     call.record.first_byte(monotonic_ns());
-    mirror::after_answer(call);
     call.plan.change_response(call.origin.as_ref(), response.headers_mut());
     call.record.response(response.status().as_u16(), answer::grpc_status(response.headers()));
     call.record.response_headers(response.headers());
@@ -251,13 +267,13 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
             Ok(replied) => replied,
             Err(_) => {
                 // The head is gone: all that is left is to cut the body, which the client sees as an error.
-                call.record.flag(RequestFlag::UpstreamTimeout);
+                call.record.flag(call.flag_of_time());
                 return call.record.finish(monotonic_ns());
             }
         },
     };
     if broke_off.get() || matches!(replied.outcome, ReplyOutcome::BodyFailed(_)) {
-        call.broke_off();
+        call.broke_off(endpoint);
     }
     note(call.record, &replied);
     drop(outstanding);

@@ -1,5 +1,5 @@
 //! `RequestMirror`: a copy of a request to another service, whose answer nobody sees. Copies never hold the request up, and
-//! are made only of requests whose body is here whole.
+//! are made only of requests whose body is here whole. They are counted by what became of them.
 
 use std::{rc::Rc, sync::Arc, task::Poll, time::Duration};
 
@@ -12,13 +12,21 @@ use super::{
     filters,
     upstream::{self, Asked, Caller, SendOptions},
 };
-use crate::{observe::monotonic_ns, resilience::balance, snapshot::ServicePort};
+use crate::{
+    observe::monotonic_ns,
+    resilience::{
+        balance::{self, Outstanding},
+        limits, load,
+        outlier::{self, Outcome},
+    },
+    snapshot::{Endpoint, ServicePort},
+};
 
 /// For a copy, answer included.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Sends the copies that the filters ask for.
-pub(super) fn after_answer(call: &Call<'_>) {
+/// Sends the copies that the filters ask for, whatever became of the request itself.
+pub(super) fn copies(call: &Call<'_>) {
     let mut random = || fastrand::u64(..);
     for filter in call.plan.filters() {
         for port in filters::mirrors(filter, &mut random) {
@@ -35,25 +43,54 @@ fn copy(call: &Call<'_>, port: Arc<ServicePort>) {
     let (session, here) = (call.session, Arc::clone(call.here));
     let (worker, pod, connection) =
         (Rc::clone(&session.worker), Rc::clone(&session.pod), Rc::clone(&session.connection));
-    let (client, body) = (session.client, call.replay.body());
+    let (client, request) = (session.client, Request::from_parts(parts, call.replay.body()));
     let asked = Asked { http2: call.http2, grpc: call.grpc, direct: false };
+    let options = SendOptions { fresh: false, mark: None, upgrade: false, asked };
     session.pod.spawn(async move {
         let caller = Caller { worker: &worker, pod: &pod, here: &here, client, record: &connection };
-        let options = SendOptions { fresh: false, mark: None, upgrade: false, asked };
-        let mut random = || fastrand::u64(..);
-        let picked = balance::pick_request(&port, None, &[], monotonic_ns(), &mut random);
-        let Some(endpoint) = picked.and_then(|index| port.endpoints.get(index)) else { return };
-        let request = Request::from_parts(parts, body);
-        let copied = async {
-            match upstream::send(&caller, &port, endpoint, request, &options, &mut |_, _| {}).await {
-                Ok(answer) => discard(answer.response.into_body()).await,
-                Err(error) => tracing::debug!(%error, service = %port.hostname, "a mirrored request failed"),
-            }
-        };
-        if timeout(PATIENCE, copied).await.is_err() {
-            tracing::debug!(service = %port.hostname, "a mirrored request took too long");
-        }
+        let outcome = send(&caller, &port, request, &options).await;
+        worker.shared.requests.mirrored(worker.index(), &port, outcome);
     });
+}
+
+/// Sends a copy; a word for what became of it.
+async fn send(
+    caller: &Caller<'_>,
+    port: &ServicePort,
+    request: Request<Body>,
+    options: &SendOptions,
+) -> &'static str {
+    let Ok(_permit) = limits::try_request(&port.state, &port.policy.limits) else { return "overflow" };
+    let started_ns = monotonic_ns();
+    let picked = balance::pick_request(port, None, &[], started_ns, &mut || fastrand::u64(..));
+    let Some(endpoint) = picked.and_then(|index| port.endpoints.get(index)) else { return "no_endpoint" };
+    let _outstanding = Outstanding::request(&endpoint.load);
+    let sent = async {
+        match upstream::send(caller, port, endpoint, request, options, &mut |_, _| {}).await {
+            Ok(answer) => {
+                let took_ns = monotonic_ns().saturating_sub(started_ns);
+                load::observe_response(&endpoint.load, took_ns, monotonic_ns());
+                learn(port, endpoint, Outcome::of_status(answer.response.status().as_u16()), Some(took_ns));
+                discard(answer.response.into_body()).await;
+                "answered"
+            }
+            Err(error) => {
+                tracing::debug!(%error, service = %port.hostname, "a mirrored request failed");
+                if error.endpoints_fault {
+                    learn(port, endpoint, Outcome::GatewayFailure, None);
+                }
+                "failed"
+            }
+        }
+    };
+    timeout(PATIENCE, sent).await.unwrap_or("timeout")
+}
+
+/// Copies too may find an endpoint out, or be the probe of one that is half-open.
+fn learn(port: &ServicePort, endpoint: &Endpoint, outcome: Outcome, took_ns: Option<u64>) {
+    for ejection in outlier::record(port, &endpoint.load, outcome, took_ns, monotonic_ns()) {
+        tracing::info!(service = %port.hostname, address = %ejection.address, why = ejection.why.as_str(), "endpoint ejected");
+    }
 }
 
 /// Envoy marks copies by the host, so that their receiver can tell.

@@ -72,6 +72,6 @@ impl Handler for Session {
     }
 
     fn malformed(&self, error: &HeadError) {
-        self.worker.shared.requests.malformed(error.what);
+        self.refused(error.status, error.what);
     }
 }

@@ -11,7 +11,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Long enough for bytes to arrive before the reset that would overtake them.
@@ -116,7 +116,12 @@ fn respond(
             (&*stream).write_all(b"HTTP/1.1 200 OK\r\nx-ser")?;
             return reset(stream).map(|()| Next::End);
         }
-        Trouble::SlowHead => sleep(delay),
+        Trouble::SlowHead => {
+            if left_within(stream, delay)? {
+                running.abandoned();
+                return Ok(Next::End);
+            }
+        }
         _ => sleep(Duration::from_millis(plan.work_ms)),
     }
     let answer = match running.trouble {
@@ -124,6 +129,22 @@ fn respond(
         _ => answer,
     };
     send(stream, running, asked, &answer, close, delay)
+}
+
+/// Waits; whether the client went away meanwhile. One that has sent its next request already is not asked.
+fn left_within(stream: &TcpStream, delay: Duration) -> io::Result<bool> {
+    let begun = Instant::now();
+    stream.set_read_timeout(Some(delay.max(Duration::from_millis(1))))?;
+    let left = match stream.peek(&mut [0_u8; 1]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+    };
+    stream.set_read_timeout(None)?;
+    if !left {
+        sleep(delay.saturating_sub(begun.elapsed()));
+    }
+    Ok(left)
 }
 
 fn refusal(status: u16, retry_after: Option<&str>, mut answer: Answer) -> Answer {

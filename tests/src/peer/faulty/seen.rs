@@ -26,6 +26,8 @@ pub struct Seen {
     pub methods: BTreeMap<String, u64>,
     /// By target as it was written.
     pub targets: BTreeMap<String, u64>,
+    /// Requests whose client went away while their answer was delayed (HTTP/1.1).
+    pub abandoned: u64,
     /// Requests that another server might read otherwise: two framings, odd line ends.
     pub ambiguous: u64,
     /// How often each id came.
@@ -87,6 +89,10 @@ impl Ledger {
         self.lock().seen.connections += 1;
     }
 
+    pub(super) fn abandoned(&self) {
+        self.lock().seen.abandoned += 1;
+    }
+
     pub(super) fn ambiguous(&self) {
         self.lock().seen.ambiguous += 1;
     }
@@ -120,6 +126,13 @@ impl Ledger {
 fn name(counts: &mut BTreeMap<String, u64>, what: &str) {
     if counts.len() < NAMED || counts.contains_key(what) {
         *counts.entry(what.to_owned()).or_default() += 1;
+    }
+}
+
+impl Running {
+    /// The client did not wait for the answer.
+    pub(super) fn abandoned(&self) {
+        self.ledger.abandoned();
     }
 }
 

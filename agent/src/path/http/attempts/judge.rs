@@ -1,5 +1,7 @@
 //! What an attempt says about its endpoint, and whether another one is worth it.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, StatusCode, header};
 
 use super::{Answered, Call, Miss, Tried};
@@ -11,6 +13,7 @@ use crate::{
     },
     path::http::{
         answer::{self, Local},
+        body::BodyError,
         upstream::{Answer, Failure, Progress, SendError},
     },
     resilience::{
@@ -22,7 +25,34 @@ use crate::{
     snapshot::Endpoint,
 };
 
+/// One attempt under way. Dropped before it is over, it was cancelled.
+pub(super) struct Underway<'a> {
+    trial: Trial<'a>,
+    over: bool,
+}
+
+impl<'a> Underway<'a> {
+    pub(super) fn new(trial: Trial<'a>) -> Self {
+        Self { trial, over: false }
+    }
+
+    /// It has ended by itself.
+    pub(super) fn over(mut self) -> Trial<'a> {
+        self.over = true;
+        self.trial
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.trial.cancelled();
+        }
+    }
+}
+
 /// One attempt that is over.
+#[derive(Clone, Copy)]
 pub(super) struct Trial<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) endpoint: &'a Endpoint,
@@ -55,6 +85,7 @@ impl Trial<'_> {
         self.note(AttemptOutcome::Status(status.as_u16()), took_ns);
         let failed = self.failure(status, grpc);
         let answered = Box::new(Answered {
+            endpoint: self.endpoint.address,
             response: answer.response,
             sending: answer.sending,
             upgraded: answer.upgraded,
@@ -82,8 +113,8 @@ impl Trial<'_> {
         if let Some(local) = self.clients_fault(error) {
             return Tried::Over(local);
         }
-        if error.reason == Failure::Overflow {
-            self.call.record.overflow("connections");
+        if let Failure::Overflow(limit) = error.reason {
+            self.call.record.overflow(limit.as_str());
         }
         if error.endpoints_fault {
             self.learn(Outcome::GatewayFailure, None, now_ns);
@@ -104,6 +135,17 @@ impl Trial<'_> {
         Tried::Failed(Miss { failed, connecting: matches!(error.reason, Failure::Connect(_)), local })
     }
 
+    /// Nobody waits for it any more: another attempt was better, or the client went away. That it took so long is known all the
+    /// same, else an endpoint whose attempts always lose would look quick.
+    fn cancelled(&self) {
+        let now_ns = monotonic_ns();
+        let took_ns = now_ns.saturating_sub(self.started_ns);
+        self.note(AttemptOutcome::Failed("cancelled"), took_ns);
+        if took_ns > load::response_ns(&self.endpoint.load, now_ns) {
+            load::observe_response(&self.endpoint.load, took_ns, now_ns);
+        }
+    }
+
     /// The client's own body broke off or was malformed.
     fn clients_fault(&self, error: &SendError) -> Option<Local> {
         let of_attempt = match &error.reason {
@@ -112,7 +154,14 @@ impl Trial<'_> {
         };
         let broken = self.call.replay.failure().or(of_attempt)?;
         let text = format!("the request's body: {broken}");
-        Some(Local::new(StatusCode::BAD_REQUEST, RequestFlag::ClientGone, text))
+        let flag = match broken {
+            BodyError::Malformed(what) => {
+                self.call.session.refused(400, what);
+                RequestFlag::Malformed
+            }
+            _ => RequestFlag::ClientGone,
+        };
+        Some(Local::new(StatusCode::BAD_REQUEST, flag, text))
     }
 
     /// It took longer than an attempt may.
@@ -149,8 +198,7 @@ impl Trial<'_> {
 
 impl Call<'_> {
     /// The answer broke off after its head had gone to the client: too late for another attempt, not for a lesson.
-    pub(in crate::path::http) fn broke_off(&self) {
-        let Some(address) = self.tried.borrow().last().copied() else { return };
+    pub(in crate::path::http) fn broke_off(&self, address: SocketAddr) {
         let found = self.plan.port.endpoints.iter().find(|endpoint| endpoint.address == address);
         if let Some(endpoint) = found {
             let trial = Trial { call: self, endpoint, started_ns: 0, hedge: false };
@@ -206,7 +254,7 @@ fn word(failure: &Failure) -> &'static str {
         Failure::Reset => "reset",
         Failure::MalformedAnswer(_) => "malformed_answer",
         Failure::Body(_) => "request_body",
-        Failure::Overflow => "overflow",
+        Failure::Overflow(_) => "overflow",
     }
 }
 
@@ -217,6 +265,6 @@ fn flag(failure: &Failure) -> RequestFlag {
         Failure::ClosedBeforeAnswer => RequestFlag::UpstreamClosed,
         Failure::MalformedAnswer(_) => RequestFlag::UpstreamProtocolError,
         Failure::Body(_) => RequestFlag::ClientGone,
-        Failure::Overflow => RequestFlag::Overflow,
+        Failure::Overflow(_) => RequestFlag::Overflow,
     }
 }

@@ -52,7 +52,10 @@ pub(super) async fn send(
     };
     let reused = pooled.is_some();
     let (connection, connect_ns) = match pooled {
-        Some(connection) => (connection, 0),
+        Some(mut connection) => {
+            connection.about.adopt(&caller.worker.upstream, port)?;
+            (connection, 0)
+        }
         None => {
             let reached = link::reach(caller, port, endpoint, options.mark.as_ref()).await?;
             let about = About {
@@ -62,7 +65,7 @@ pub(super) async fn send(
                 keep: port.policy.keep_alive,
                 security: reached.security,
                 peer: reached.peer,
-                _permit: Rc::new(reached.permit),
+                permit: Rc::new(reached.permit),
             };
             let reader = Reader::new(reached.wire.source, Limits::default());
             (Connection { reader, writer: Writer::new(reached.wire.sink), about }, reached.took_ns)

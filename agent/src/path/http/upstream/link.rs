@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Caller, Failure, Progress, SendError};
+use super::{Caller, Failure, Progress, SendError, Upstream};
 use crate::{
     observe::{Security, monotonic_ns},
     path::{
@@ -34,9 +34,9 @@ pub(super) async fn reach(
     mark: Option<&RetryMark>,
 ) -> Result<Reached, SendError> {
     let limits = &port.policy.limits;
-    let permit = limits::try_connection(&port.state, limits).map_err(|_| full())?;
+    let permit = permit(&caller.worker.upstream, port)?;
     // Held until the connection stands.
-    let _pending = limits::try_pending(&port.state, limits).map_err(|_| full())?;
+    let _pending = limits::try_pending(&port.state, limits).map_err(full)?;
     let journey = Journey {
         worker: caller.worker,
         pod: caller.pod,
@@ -55,11 +55,21 @@ pub(super) async fn reach(
     Ok(Reached { wire: Wire::of_far(far), took_ns, made_ns: monotonic_ns(), security, peer, permit })
 }
 
-/// The service has all connections that it may have from this node: no other endpoint would do better.
-pub(super) fn full() -> SendError {
+/// For one more connection of the service. Where it has all that it may have, one that is idle makes room.
+pub(super) fn permit(upstream: &Upstream, port: &ServicePort) -> Result<limits::Permit, SendError> {
+    let limits = &port.policy.limits;
+    limits::try_connection(&port.state, limits).or_else(|limit| {
+        let freed = upstream.close_idle(&port.state);
+        let again = if freed { limits::try_connection(&port.state, limits) } else { Err(limit) };
+        again.map_err(full)
+    })
+}
+
+/// The service has all that it may have from this node: no other endpoint would do better.
+pub(super) fn full(limit: limits::Overflow) -> SendError {
     SendError {
         progress: Progress::NotSent,
-        reason: Failure::Overflow,
+        reason: Failure::Overflow(limit),
         elsewhere: false,
         endpoints_fault: false,
     }

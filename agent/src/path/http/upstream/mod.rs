@@ -30,6 +30,7 @@ use super::{
 use crate::{
     observe::{CloseReason, Connection, Security},
     path::connect,
+    resilience::limits::Overflow,
     snapshot::{Endpoint, LocalPod, ServicePort, SpiffeId, protocol::ServerSpeaks},
     tunnel::RetryMark,
     worker::{PodHere, Worker},
@@ -128,9 +129,9 @@ pub enum Failure {
     /// The client's body broke: its fault.
     #[error("the request's body: {0}")]
     Body(BodyError),
-    /// The service has all connections that it may have.
-    #[error("too many connections")]
-    Overflow,
+    /// The service has all that it may have from this node.
+    #[error("the limit `{}` of this node is reached", .0.as_str())]
+    Overflow(Overflow),
 }
 
 /// An attempt without an answer.

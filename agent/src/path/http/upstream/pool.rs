@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Caller, http2::Lanes};
+use super::{Caller, SendError, http2::Lanes, link};
 use crate::{
     http1::{Reader, Writer},
     observe::Security,
@@ -23,7 +23,7 @@ use crate::{
         http::io::{WireSink, WireSource},
     },
     resilience::limits,
-    snapshot::{Endpoint, SpiffeId, policy::KeepAlive},
+    snapshot::{Endpoint, ServicePort, ServiceState, SpiffeId, policy::KeepAlive},
 };
 
 /// A request that must not be sent twice takes only a connection that was used so recently, nanoseconds: the older one is, the
@@ -80,8 +80,22 @@ pub(super) struct About {
     pub(super) keep: KeepAlive,
     pub(super) security: Security,
     pub(super) peer: Option<SpiffeId>,
-    /// Counts on the service's connections.
-    pub(super) _permit: Rc<limits::Permit>,
+    /// Counts on the connections of the service that used it last.
+    pub(super) permit: Rc<limits::Permit>,
+}
+
+impl About {
+    /// From now on it is used for this service, whichever it was opened for: endpoints may be behind several.
+    ///
+    /// # Errors
+    /// The service has all connections that it may have.
+    pub(super) fn adopt(&mut self, upstream: &Upstream, port: &ServicePort) -> Result<(), SendError> {
+        self.keep = port.policy.keep_alive;
+        if !self.permit.is_of(&port.state) {
+            self.permit = Rc::new(link::permit(upstream, port)?);
+        }
+        Ok(())
+    }
 }
 
 impl Upstream {
@@ -118,6 +132,18 @@ impl Upstream {
     pub fn drain(&self) {
         self.0.draining.set(true);
         self.forget_where(|_| true);
+    }
+
+    /// Closes one idle connection that counts on this service, whoever it was for; whether there was one.
+    pub(super) fn close_idle(&self, of: &Arc<ServiceState>) -> bool {
+        let oldest = |place: &Rc<Place>| {
+            let mut idle = place.idle.borrow_mut();
+            let found = idle.iter().position(|connection| connection.about.permit.is_of(of))?;
+            Some(idle.remove(found))
+        };
+        let closed = self.0.places.borrow().values().find_map(oldest);
+        // A peer that has gone needs no end.
+        closed.map(|mut connection| connection.writer.finish()).is_some()
     }
 
     fn forget_where(&self, matches: impl Fn(&Key) -> bool) {

@@ -64,8 +64,7 @@ pub(super) async fn lane(
         }
         match place.lanes.turn() {
             Turn::Wait(waiting) => {
-                let _pending =
-                    limits::try_pending(&port.state, &port.policy.limits).map_err(|_| link::full())?;
+                let _pending = limits::try_pending(&port.state, &port.policy.limits).map_err(link::full)?;
                 waiting.over().await?;
             }
             Turn::Dial(dial) => {

@@ -57,7 +57,7 @@ impl Bench {
             keep,
             security: Security::None,
             peer: None,
-            _permit: Rc::new(permit),
+            permit: Rc::new(permit),
         };
         let wire = Wire::of_socket(ours, Bytes::new());
         let reader = Reader::new(wire.source, Limits::default());

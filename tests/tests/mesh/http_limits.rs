@@ -1,0 +1,129 @@
+//! Limits of a node towards a service, and of a calling pod inside the agent: what is above is refused at once, and says which
+//! limit it was.
+
+use crate::http_shop::{Shop, answering, at_once, policy, slow};
+use posthaste_tests::{
+    Mesh, eventually,
+    peer::{self, faulty::Plan, load::Spec},
+    wait::holds,
+};
+use serde_json::json;
+
+const OVERFLOW: &str = "posthaste_overflow_total";
+
+#[test]
+fn what_is_above_a_limit_is_refused_at_once() {
+    // One worker: idle connections of another one would count as well, and cannot make room.
+    let mut mesh = Mesh::prepare(&[("mtls", "strict")]).unwrap();
+    mesh.a.settings.workers = 1;
+    mesh.run().unwrap();
+    let mut shop = Shop::of(mesh, "http");
+    let names = ["few-requests", "few-connections", "none-pending", "no-retries"];
+    let to = names.map(|name| shop.service(name, &[0, 1, 2]));
+    let limits = [
+        json!({"requests": 2}),
+        json!({"connections": 1}),
+        json!({"pendingRequests": 0}),
+        json!({"retries": 0}),
+    ];
+    let policies: Vec<_> =
+        names.iter().zip(limits).map(|(name, limits)| policy(name, json!({"limits": limits}))).collect();
+    shop.put_all(&policies);
+    let refused = |limit: &str, count: f64| {
+        assert_eq!(shop.count(OVERFLOW, &[("limit", limit)]), count, "{limit}\n{}", shop.logs());
+        let line = shop.line(limit, |line| line["limit"] == limit);
+        assert_eq!((&line["flags"], &line["status"]), (&json!("UO"), &json!(503)), "{line}");
+    };
+
+    shop.plan_all(&slow(1500));
+    let report = shop.load_to(to[0], &at_once(6));
+    assert_eq!((report.status(200), report.status(503)), (2, 4), "{report:?}\n{}", shop.logs());
+    assert!(report.p50_ms < 1000.0, "refused late: {report:?}");
+    assert_eq!(shop.seen().0, 2);
+    refused("requests", 4.0);
+
+    shop.forget();
+    let report = shop.load_to(to[1], &at_once(4));
+    assert_eq!((report.status(200), report.status(503)), (1, 3), "{report:?}\n{}", shop.logs());
+    assert!(report.p50_ms < 1000.0, "refused late: {report:?}");
+    refused("connections", 3.0);
+
+    shop.clear();
+    let answer = shop.ask(to[2], "/", &[]);
+    assert_eq!((answer.status, &*answer.flag()), (503, "UO"), "{answer:?}");
+    assert!(answer.body.contains("`pending`"), "{answer:?}");
+    refused("pending", 1.0);
+
+    shop.plan_all(&answering(503));
+    shop.forget();
+    let answer = shop.ask(to[3], "/", &[]);
+    assert_eq!((answer.status, &*answer.body), (503, "as planned"), "what the endpoint said: {answer:?}");
+    assert_eq!((shop.seen().0, shop.count(OVERFLOW, &[("limit", "retries")])), (1, 1.0));
+    // What is done is given back, and an idle connection makes room for another one: each endpoint is asked in turn.
+    shop.clear();
+    for _ in 0..8 {
+        assert_eq!(shop.load_to(to[1], &Spec::requests(1, 1)).status(200), 1, "{}", shop.logs());
+    }
+    let used = (0..3).filter(|server| shop.seen_by(*server).requests > 0).count();
+    assert!(used > 1, "{:?}", shop.seen());
+    shop.clear();
+    for service in [to[0], to[1]] {
+        assert_eq!(shop.ask(service, "/", &[]).status, 200, "{}", shop.logs());
+    }
+}
+
+#[test]
+fn one_pod_cannot_take_more_than_its_bulkhead() {
+    let mut shop = Shop::start("http");
+    let neighbour = shop.mesh.pod("a", "neighbour").unwrap();
+    let of_namespace = |bulkhead: serde_json::Value| {
+        let mut object = policy("shop", json!({"bulkhead": bulkhead}));
+        object["spec"]["targetRefs"] = json!([{"kind": "Namespace", "name": "shop"}]);
+        object
+    };
+    shop.put(of_namespace(json!({"requests": 2})));
+
+    shop.plan_all(&slow(1500));
+    let running = peer::load::start(&shop.client, shop.service, &at_once(2)).unwrap();
+    eventually("two requests", || holds(shop.seen().0 == 2, format!("{:?}", shop.seen()))).unwrap();
+    let answer = shop.ask(shop.service, "/", &[]);
+    assert_eq!((answer.status, &*answer.flag()), (503, "UO"), "{answer:?}");
+    assert!(
+        answer.body.contains("`bulkhead_requests`") && answer.body.contains("TrafficPolicy"),
+        "{answer:?}"
+    );
+    let line = shop.line("the bulkhead", |line| line["limit"] == "bulkhead_requests");
+    assert_eq!(line["source"]["pod"], "client", "{line}");
+    // It is the client's alone.
+    let report = peer::load::of(&neighbour, shop.service, &at_once(2)).unwrap();
+    assert_eq!(report.status(200), 2, "{report:?}");
+    assert_eq!(peer::load::finish(running, &at_once(2)).unwrap().status(200), 2);
+
+    // Connections above five are reset, and recorded.
+    shop.put(of_namespace(json!({"connections": 5})));
+    let report = shop.load(&at_once(8));
+    assert_eq!(
+        (report.status(200), report.errors.values().sum::<u64>()),
+        (5, 3),
+        "{report:?}\n{}",
+        shop.logs()
+    );
+    let line = shop.mesh.a.wait_for_log("a refused connection", |line| line["reason"] == "overflow");
+    assert_eq!(line.unwrap()["source"]["pod"], "client");
+    shop.put(of_namespace(json!({"bufferedBytes": 65536})));
+    shop.clear();
+
+    // A body that may not be kept passes all the same, but cannot be sent again.
+    shop.plan_all(&answering(503));
+    shop.forget();
+    let put = Spec { method: "PUT".to_owned(), body: 40_000, ..at_once(1) };
+    assert_eq!(shop.load(&put).status(503), 1);
+    assert_eq!(shop.seen().0, 3, "a body that fits is sent again");
+    shop.plan_all(&Plan { work_ms: 400, ..answering(503) });
+    shop.forget();
+    let puts = Spec { method: "PUT".to_owned(), body: 40_000, ..at_once(2) };
+    assert_eq!(shop.load(&puts).status(503), 2);
+    assert_eq!(shop.seen().0, 4, "one of two fits\n{}", shop.logs());
+    shop.line("the buffer", |line| line["limit"] == "bulkhead_buffered_bytes");
+    shop.plan_all(&Plan::default());
+}
