@@ -29,7 +29,8 @@ impl Metrics {
             sample.labels.iter().any(|(l, v)| l == label && v == value)
         };
         let fits = |sample: &&Sample| sample.name == name && labels.iter().all(|pair| carries(sample, pair));
-        self.0.iter().filter(fits).map(|sample| sample.value).sum()
+        // The sum of nothing is -0 otherwise.
+        self.0.iter().filter(fits).map(|sample| sample.value).sum::<f64>() + 0.0
     }
 
     /// Whether there is any sample of that name.

@@ -27,12 +27,16 @@ pub(super) fn show(
 ) -> Result<(), CliError> {
     let parts = [("service", &arguments.service), ("namespace", &arguments.namespace)];
     let ports: Vec<EndpointsView> = client::ask(&options.admin_socket, &target("/endpoints", parts))?;
-    present(options, &ports, out, |fit| text(&ports, fit))
+    present(options, &ports, out, |fit| text(&ports, fit))?;
+    match &arguments.service {
+        Some(service) if ports.is_empty() => Err(CliError::NoService(service.clone())),
+        _ => Ok(()),
+    }
 }
 
 fn text(ports: &[EndpointsView], fit: Fit) -> String {
     if ports.is_empty() {
-        return "no such service\n".to_owned();
+        return String::new();
     }
     let blocks: Vec<String> = ports.iter().map(|port| block(port, fit)).collect();
     blocks.join("\n")
@@ -42,7 +46,10 @@ fn block(port: &EndpointsView, fit: Fit) -> String {
     let running: Vec<_> =
         port.running.iter().map(|one| format!("{} {}/{}", one.name, one.now, one.limit)).collect();
     let mut text = format!("{}.{}:{}", port.service, port.namespace, port.port);
-    text.push_str(&format!("  {}  {}\n", port.balancer, running.join("  ")));
+    text.push_str(&format!("  {}{}\n", family(port), port.balancer));
+    if !running.is_empty() {
+        text.push_str(&format!("under way: {}\n", running.join("  ")));
+    }
     if !port.policies.is_empty() {
         text.push_str(&format!("by {}\n", port.policies.join(", ")));
     }
@@ -68,6 +75,15 @@ fn block(port: &EndpointsView, fit: Fit) -> String {
     ];
     let rows: Vec<_> = port.endpoints.iter().map(row).collect();
     text + &draw(&columns, &rows, fit)
+}
+
+/// A service of both address families has a block for each.
+fn family(port: &EndpointsView) -> &'static str {
+    match port.endpoints.first() {
+        Some(one) if one.address.starts_with('[') => "IPv6  ",
+        Some(_) => "IPv4  ",
+        None => "",
+    }
 }
 
 fn row(one: &HealthView) -> Vec<String> {
@@ -123,7 +139,8 @@ mod tests {
             ..EndpointsView::default()
         };
         let text = text(&[port], Fit { width: Some(80), wide: false });
-        let expected = "cart.shop:80  power_of_two  requests 2/8192\n\
+        let expected = "cart.shop:80  IPv4  power_of_two\n\
+            under way: requests 2/8192\n\
             ENDPOINT        POD  WEIGHT  RESPONSE  RUNNING  STATE    FOR    WHY\n\
             10.0.1.9:8080   -    100.0%  1.5ms     0        healthy  -      -\n\
             10.0.1.10:8080  -    100.0%  1.5ms     0        spared   900ms  -\n\

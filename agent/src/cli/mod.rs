@@ -126,6 +126,9 @@ pub enum CliError {
     /// The agent could not be asked.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// Nothing of that name.
+    #[error("no service `{0}`: `posthaste services` lists those that this agent knows")]
+    NoService(String),
     /// The answer could not be shown.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

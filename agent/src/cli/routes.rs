@@ -28,7 +28,10 @@ pub(super) fn show(
 ) -> Result<(), CliError> {
     let target = target("/routes", [("service", &arguments.service), ("namespace", &arguments.namespace)]);
     let routes: Vec<RoutesView> = client::ask(&options.admin_socket, &target)?;
-    present(options, &routes, out, |fit| text(&routes, fit))
+    let of = arguments.service.as_ref().map_or(String::new(), |service| format!(" for `{service}`"));
+    present(options, &routes, out, |fit| {
+        if routes.is_empty() { format!("no routes{of}\n") } else { text(&routes, fit) }
+    })
 }
 
 /// A path with the parts of a query that are there.
@@ -48,9 +51,6 @@ pub(super) fn target<'a>(
 }
 
 fn text(routes: &[RoutesView], fit: Fit) -> String {
-    if routes.is_empty() {
-        return "no routes\n".to_owned();
-    }
     let columns = [
         Column { title: "SERVICE", rank: 2, least: 12 },
         Column { title: "CALLERS", rank: 3, least: 7 },

@@ -53,6 +53,8 @@ fn service_table(services: &[ServiceView], fit: Fit) -> String {
         }
         rows.extend(service.ports.iter().map(|port| service_row(service, Some(port))));
     }
+    // A port of two address families is one line where both are alike.
+    rows.dedup();
     draw(&columns, &rows, fit)
 }
 

@@ -36,6 +36,7 @@ pub fn draw(columns: &[Column], rows: &[Vec<String>], fit: Fit) -> String {
         .collect();
     let mut widths = natural_widths(columns, rows);
     if let Some(limit) = fit.width {
+        drop_empty(columns, rows, &widths, &mut kept, limit);
         drop_columns(columns, &widths, &mut kept, limit);
         shorten(columns, &mut widths, &kept, limit);
     }
@@ -51,6 +52,26 @@ fn natural_widths(columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
 
 fn total(kept: &[usize], width_of: impl Fn(usize) -> usize) -> usize {
     kept.iter().map(|place| width_of(*place)).sum::<usize>() + GAP * kept.len().saturating_sub(1)
+}
+
+/// Before anything is shortened: while it does not fit as it is, the least important column that says nothing goes.
+fn drop_empty(
+    columns: &[Column],
+    rows: &[Vec<String>],
+    widths: &[usize],
+    kept: &mut Vec<usize>,
+    limit: usize,
+) {
+    let rank = |place: usize| columns.get(place).map_or(0, |column| column.rank);
+    let is_empty = |place: usize| {
+        rank(place) > 0
+            && rows.iter().filter_map(|row| row.get(place)).all(|cell| matches!(&**cell, "" | "-"))
+    };
+    while total(kept, |place| widths.get(place).copied().unwrap_or(0)) > limit {
+        let empty = kept.iter().copied().filter(|place| is_empty(*place));
+        let Some(worst) = empty.max_by_key(|place| rank(*place)) else { return };
+        kept.retain(|place| *place != worst);
+    }
 }
 
 /// While even shortened cells do not fit, the column of the highest rank goes.
@@ -155,6 +176,20 @@ mod tests {
             let longest = example(width).lines().map(|line| line.chars().count()).max().unwrap();
             assert!(longest <= width, "{longest} of {width}");
         }
+    }
+
+    #[test]
+    fn a_column_that_says_nothing_goes_before_another_is_shortened() {
+        let columns = [
+            Column { title: "NAME", rank: 0, least: 4 },
+            Column { title: "FILTERS", rank: 1, least: 7 },
+            Column { title: "ROUTE", rank: 2, least: 4 },
+        ];
+        let rows = [["shop/checkout", "-", "HTTPRoute/shop/checkout"].map(str::to_owned).to_vec()];
+        let text = draw(&columns, &rows, Fit { width: Some(40), wide: false });
+        assert_eq!(text, "NAME           ROUTE\nshop/checkout  HTTPRoute/shop/checkout\n");
+        let wide = draw(&columns, &rows, Fit { width: Some(60), wide: false });
+        assert!(wide.contains("FILTERS"), "{wide}");
     }
 
     #[test]

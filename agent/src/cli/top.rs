@@ -137,7 +137,7 @@ const NUMBER: usize = 20;
 
 fn text(rates: &[Rate], fit: Fit) -> String {
     if rates.is_empty() {
-        return "no requests yet\n".to_owned();
+        return "no such requests yet\n".to_owned();
     }
     let columns = [
         Column { title: "SERVICE", rank: 0, least: 12 },

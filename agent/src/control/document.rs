@@ -5,6 +5,7 @@
 //! kinds are counted and left alone.
 
 mod object;
+mod spelling;
 mod value;
 
 use std::sync::Arc;
@@ -127,11 +128,15 @@ impl Kind {
         self.versions().first().copied().unwrap_or("v1")
     }
 
-    fn parse(kind: &str) -> Option<Self> {
+    fn all() -> impl Iterator<Item = Self> {
         let core = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice];
         let gateway = [Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
         let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy];
-        core.into_iter().chain(gateway).chain(policies).find(|known| known.as_str() == kind)
+        core.into_iter().chain(gateway).chain(policies)
+    }
+
+    fn parse(kind: &str) -> Option<Self> {
+        Self::all().find(|known| known.as_str() == kind)
     }
 }
 
@@ -220,6 +225,12 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
         let object = format!("{kind}/{}", name(value));
         return bad(origin, None, "apiVersion", "is missing; say `v1`, or the group and version", object);
     };
+    let slip = || spelling::meant(kind, Kind::all().map(Kind::as_str)).filter(|_| is_kubernetes(version));
+    if let Some(meant) = slip() {
+        let reason =
+            format!("`{kind}` is no kind that the mesh reads; write {meant} if that is what you mean");
+        return bad(origin, None, "kind", reason, format!("{kind}/{}", name(value)));
+    }
     match Kind::parse(kind) {
         Some(kind) if kind.versions().contains(&version) => object::read(origin, kind, value),
         Some(kind) if is_kubernetes(version) => {

@@ -125,7 +125,7 @@ pub(super) fn tap(requests: &Requests, query: &Query<'_>) -> Answer {
     };
     let status = query.find("status").map(status_range);
     if status == Some(None) {
-        return wrong("`status` is 404, 5xx or 500-503");
+        return wrong("`status` is 404, 5xx or 500-503, up to 599; 0 is no answer");
     }
     let Ok(shown) = query.all("header").map(str::parse::<HeaderName>).collect::<Result<Vec<_>, _>>() else {
         return wrong("`header` is not the name of a header");
@@ -152,11 +152,13 @@ pub(super) fn tap(requests: &Requests, query: &Query<'_>) -> Answer {
 /// `404`, `5xx`, `500-503`; 0 is no answer.
 fn status_range(text: &str) -> Option<(u16, u16)> {
     if let Some(hundred) = text.strip_suffix("xx") {
-        let hundred: u16 = hundred.parse().ok().filter(|hundred| *hundred < 10)?;
+        let hundred: u16 = hundred.parse().ok().filter(|hundred| (1..=5).contains(hundred))?;
         return Some((hundred * 100, hundred * 100 + 99));
     }
     let (least, most) = text.split_once('-').unwrap_or((text, text));
-    Some((least.parse().ok()?, most.parse().ok()?))
+    let (least, most) = (least.parse().ok()?, most.parse().ok()?);
+    // What nothing can have would be waited for in vain.
+    (least <= most && most < 600).then_some((least, most))
 }
 
 fn pieces(mut tapped: Tapped, shown: Vec<HeaderName>, max: u64) -> Pieces {
@@ -203,6 +205,9 @@ mod tests {
             ("-", None),
             ("999xx", None),
             ("99999", None),
+            ("9xx", None),
+            ("600", None),
+            ("503-500", None),
         ];
         for (text, range) in table {
             assert_eq!(status_range(text), range, "{text}");

@@ -117,25 +117,25 @@ pub async fn exchange(session: &Session, incoming: Incoming, reply: Reply) {
         Decision::Forward(plan) => plan,
         Decision::Answer(name, response) => {
             name.iter().for_each(|name| record.route(name));
-            return finish(reply, &record, response).await;
+            return finish(session, reply, &record, response).await;
         }
         Decision::Refuse(name, local) => {
             name.iter().for_each(|name| record.route(name));
-            return refuse(reply, &record, &local, grpc).await;
+            return refuse(session, reply, &record, &local, grpc).await;
         }
     };
     plan.name().into_iter().for_each(|name| record.route(name));
     record.service(&plan.port);
     let _admitted = match admit(&here, &plan, &record) {
         Ok(admitted) => admitted,
-        Err(local) => return refuse(reply, &record, &local, grpc).await,
+        Err(local) => return refuse(session, reply, &record, &local, grpc).await,
     };
     let call = asked.call(session, &here, &plan, &record);
     let answered = attempts::run(&call, &mut |status, headers| reply.informational(status, &headers)).await;
     mirror::copies(&call);
     match answered {
         Ok(answered) => conclude(reply, &call, answered).await,
-        Err(local) => refuse(reply, &record, &local, grpc).await,
+        Err(local) => refuse(session, reply, &record, &local, grpc).await,
     }
 }
 
@@ -250,7 +250,7 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
     call.record.response_headers(response.headers());
     if let Some(upgraded) = upgraded {
         let replied = reply.upgrade(response.map(|_| ()), upgraded).await;
-        return note(call.record, &replied);
+        return note(call.session, call.record, &replied);
     }
     let left = call.deadline.remaining(monotonic_ns()).map(Duration::from_nanos);
     let (response, limit, broke_off) = if call.grpc {
@@ -275,11 +275,11 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
     if broke_off.get() || matches!(replied.outcome, ReplyOutcome::BodyFailed(_)) {
         call.broke_off(endpoint);
     }
-    note(call.record, &replied);
+    note(call.session, call.record, &replied);
     drop(outstanding);
 }
 
-fn note(record: &RequestRecord, replied: &Replied) {
+fn note(session: &Session, record: &RequestRecord, replied: &Replied) {
     match replied.outcome {
         ReplyOutcome::Finished => {}
         ReplyOutcome::ClientGone => record.flag(RequestFlag::ClientGone),
@@ -287,17 +287,20 @@ fn note(record: &RequestRecord, replied: &Replied) {
     }
     record.request_bytes(replied.received);
     record.response_bytes(replied.sent);
+    // Of the bodies: what heads take is not the application's.
+    session.connection.received(replied.received);
+    session.connection.sent(replied.sent);
     record.finish(monotonic_ns());
 }
 
-async fn refuse(reply: Reply, record: &RequestRecord, local: &Local, grpc: bool) {
+async fn refuse(session: &Session, reply: Reply, record: &RequestRecord, local: &Local, grpc: bool) {
     record.flag(local.flag);
-    finish(reply, record, local.response(grpc)).await;
+    finish(session, reply, record, local.response(grpc)).await;
 }
 
 /// Answers ourselves.
-async fn finish(reply: Reply, record: &RequestRecord, response: http::Response<Body>) {
+async fn finish(session: &Session, reply: Reply, record: &RequestRecord, response: http::Response<Body>) {
     record.response(response.status().as_u16(), answer::grpc_status(response.headers()));
     let replied = reply.respond(response, None).await;
-    note(record, &replied);
+    note(session, record, &replied);
 }

@@ -2,9 +2,13 @@
 //! does step by step and what each step proved; ends by itself. With `--keep` it stays until Ctrl-C. Whatever way
 //! it ends, nothing is left behind.
 
+mod bars;
 mod calls;
+mod catalog;
 mod janitor;
+mod keep;
 mod picture;
+mod requests;
 mod scene;
 mod screen;
 mod wire;
@@ -12,14 +16,14 @@ mod wire;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use posthaste_tests::{Fault, agent};
+use posthaste_tests::Fault;
 
 use janitor::Janitor;
 use scene::Scene;
 use screen::Screen;
 
-/// Columns of a terminal of 80, less our margin.
-const TABLE_WIDTH: &str = "77";
+/// Columns of a terminal of 100, less our margin.
+const TABLE_WIDTH: &str = "97";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -64,24 +68,31 @@ fn tell(screen: &mut Screen, keep: bool) -> Result<(), Fault> {
     compare_with_plaintext(screen, &mut scene)?;
     refuse_a_stranger(screen, &mut scene)?;
     lose_an_endpoint(screen, &mut scene);
+    requests::tell(screen, &scene)?;
     show_the_record(screen, &mut scene)?;
     if keep {
-        stay(screen, &mut scene)?;
+        keep::stay(screen, &mut scene)?;
     }
     Ok(())
 }
 
 fn set_up(screen: &mut Screen) -> Result<Scene, Fault> {
-    screen.step("Two nodes, a certificate authority, four pods");
+    screen.step("Two nodes, a certificate authority, eight pods");
     let scene = Scene::start()?;
     let [left, right] = scene.pictures();
     screen.say(&picture::draw(&left, &right));
     let services: Vec<String> = scene.service.cluster_ips.iter().map(ToString::to_string).collect();
     screen
         .say(&format!("service orders  {}  port 80  ->  orders-1, orders-2 port 8080", services.join("  ")));
-    screen.aside("Each node and pod is a network namespace; the programs are plain Python and");
-    screen.aside("know nothing of a mesh. curl in client -> orders on node b -> prices on node");
-    screen.aside("a: every call crosses the wire twice.");
+    let catalog: Vec<&str> = scene.catalog.pods().map(|pod| pod.name.as_str()).collect();
+    screen.say(&format!(
+        "service catalog {}  port 80  ->  {}",
+        scene.catalog.address()?.ip(),
+        catalog.join(", ")
+    ));
+    screen.aside("Each node and pod is a network namespace; the programs know nothing of a mesh.");
+    screen.aside("curl in client -> orders on node b -> prices on node a (plain Python): every call");
+    screen.aside("crosses the wire twice. Those of catalog are a server that fails or dawdles when told to.");
     Ok(scene)
 }
 
@@ -156,8 +167,10 @@ fn show_the_record(screen: &mut Screen, scene: &mut Scene) -> Result<(), Fault> 
     }
     std::thread::sleep(Duration::from_millis(1500));
     let node = &scene.mesh.a;
-    screen.aside("node a$ posthaste connections");
-    screen.say(node.cli(&["connections", "--columns", TABLE_WIDTH])?.trim_end());
+    screen.aside("node a$ posthaste connections --service orders");
+    screen.say(node.cli(&["connections", "--service", "orders", "--columns", TABLE_WIDTH])?.trim_end());
+    screen.aside("node a$ posthaste top --once");
+    screen.say(node.cli(&["top", "--once", "--columns", TABLE_WIDTH])?.trim_end());
     let metrics = node.metrics()?;
     let opened = metrics.sum("istio_tcp_connections_opened_total", &[("reporter", "source")]);
     let labels = [("reporter", "source"), ("connection_security_policy", "mutual_tls")];
@@ -165,36 +178,17 @@ fn show_the_record(screen: &mut Screen, scene: &mut Scene) -> Result<(), Fault> 
     screen.aside("node a$ curl :15020/metrics");
     for (name, labels) in [
         ("istio_tcp_connections_opened_total", &labels[..]),
-        ("istio_tcp_connections_closed_total", &labels[..]),
-        ("istio_tcp_sent_bytes_total", &labels[..]),
-        ("istio_tcp_received_bytes_total", &labels[..]),
+        ("istio_requests_total", &[("reporter", "source"), ("response_code", "200")]),
+        ("istio_requests_total", &[("reporter", "source"), ("response_code", "503")]),
+        ("posthaste_request_retries_total", &[]),
+        ("posthaste_endpoint_ejections_total", &[("why", "latency")]),
     ] {
-        screen.say(&format!("{name:<38} {}", metrics.sum(name, labels)));
+        let shown: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let series = format!("{name}{{{}}}", shown.join(","));
+        screen.say(&format!("{series:<88} {}", metrics.sum(name, labels)));
     }
     let claim =
         format!("{encrypted} of {opened} connections that began on node a are recorded under mutual TLS");
-    screen.proof(encrypted >= 20.0, &claim);
+    screen.proof(encrypted >= 20.0 && encrypted == opened, &claim);
     Ok(())
-}
-
-/// Until Ctrl-C; the janitor cleans up after it.
-fn stay(screen: &mut Screen, scene: &mut Scene) -> Result<(), Fault> {
-    // A little life to look at, for an hour.
-    scene.start_steady_client(7200, 0.5)?;
-    let client = scene.write_door()?;
-    screen.step("It goes on until Ctrl-C. Try, in another terminal as root:");
-    let binary = agent::binary()?;
-    screen.say(&format!("export POSTHASTE_ADMIN_SOCKET={}", scene.mesh.a.socket().display()));
-    screen.say(&format!("{} connections --watch", binary.display()));
-    screen.say(&format!("{} status", binary.display()));
-    screen.aside("(or services, workloads, certs)");
-    for address in scene.addresses() {
-        screen.say(&format!("{} curl --globoff {address}/order/hello", client.display()));
-    }
-    let manifests = scene.mesh.manifests.folder().display();
-    screen.say(&format!("ls {manifests}"));
-    screen.aside("(edit what is in there and see `services` change)");
-    loop {
-        std::thread::park();
-    }
 }

@@ -1,14 +1,13 @@
-//! The scene: two nodes with their agents and a CA, four pods with unmodified programs, two services. Everything
-//! ends when it is dropped.
+//! The scene: two nodes with their agents and a CA, pods with programs that know nothing of a mesh, and their services.
+//! Everything ends when it is dropped.
 
-use std::fs::Permissions;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use posthaste_tests::{Doing, Fault, Mesh, Pod, Running, ServiceSpec, Site, eventually};
 
+use crate::catalog::Catalog;
 use crate::picture::NodePicture;
 
 /// What the answer of an order holds, and what must never be seen on the wire.
@@ -26,6 +25,7 @@ pub(crate) struct Scene {
     prices: Pod,
     pub(crate) orders: [Pod; 2],
     pub(crate) service: ServiceSpec,
+    pub(crate) catalog: Catalog,
     pub(crate) mesh: Mesh,
     scripts: PathBuf,
 }
@@ -45,8 +45,9 @@ impl Scene {
         let price_list = mesh.service("prices", PORT, &[&prices])?;
         let [first, second] = &orders;
         let service = mesh.service("orders", PORT, &[first, second])?;
-        let mut scene =
-            Self { programs: Vec::new(), doomed: None, client, prices, orders, service, mesh, scripts };
+        let catalog = Catalog::start(&mut mesh)?;
+        let (programs, doomed) = (Vec::new(), None);
+        let mut scene = Self { programs, doomed, client, prices, orders, service, catalog, mesh, scripts };
         scene.start_programs(&format!("http://{}/", address_of(&price_list)?))?;
         Ok(scene)
     }
@@ -84,22 +85,6 @@ impl Scene {
         Ok(())
     }
 
-    /// Writes a script that runs a command as the client would: in its cgroup and network namespace.
-    ///
-    /// # Errors
-    /// The script cannot be written.
-    pub(crate) fn write_door(&self) -> Result<PathBuf, Fault> {
-        let path = self.scripts.join("client");
-        let members = self.client.cgroup().path().join("cgroup.procs");
-        let name = self.client.namespace().name();
-        let text =
-            format!("#!/bin/sh\necho $$ > {} && exec ip netns exec {name} \"$@\"\n", members.display());
-        let written = std::fs::write(&path, text);
-        let written = written.and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)));
-        written.doing("write the client script")?;
-        Ok(path)
-    }
-
     /// The same price list outside the mesh, for comparison.
     pub(crate) fn start_outside(&mut self, site: &Site) -> Result<(), Fault> {
         let script = self.scripts.join("prices.py").display().to_string();
@@ -110,11 +95,10 @@ impl Scene {
     /// What a drawing of it needs.
     pub(crate) fn pictures(&self) -> [NodePicture; 2] {
         let shown = |pod: &Pod| (pod.name.clone(), pod.v4.to_string());
-        let [first, second] = &self.orders;
-        [
-            NodePicture { name: "a", pods: vec![shown(&self.client), shown(&self.prices)] },
-            NodePicture { name: "b", pods: vec![shown(first), shown(second)] },
-        ]
+        let all = [&self.client, &self.prices].into_iter().chain(&self.orders).chain(self.catalog.pods());
+        let (left, right): (Vec<&Pod>, Vec<&Pod>) = all.partition(|pod| pod.spec.node == "a");
+        [("a", left), ("b", right)]
+            .map(|(name, pods)| NodePicture { name, pods: pods.into_iter().map(shown).collect() })
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::io::IsTerminal;
 
+use crate::bars::{self, Bar};
+
 /// Where the demo speaks. Counts what was proved and what was not.
 pub(crate) struct Screen {
     coloured: bool,
@@ -40,6 +42,14 @@ impl Screen {
     pub(crate) fn aside(&self, text: &str) {
         for line in text.lines() {
             println!("   {}", self.paint(DIM, line));
+        }
+    }
+
+    /// Counts as bars on one scale.
+    pub(crate) fn chart(&self, bars: &[Bar]) {
+        for line in bars::draw(bars) {
+            let (good, bad) = (self.paint(CYAN, &line.good), self.paint(RED, &line.bad));
+            println!("   {}  {good}{bad}{}{}", line.label, line.rest, line.note);
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Seen {
     pub connections: u64,
     /// Requests whose head was read whole.
     pub requests: u64,
+    /// Requests with which something went wrong, as planned.
+    pub troubled: u64,
     /// HTTP/2 streams refused, which are not among the requests.
     pub refused: u64,
     /// Requests at once, the most.
@@ -112,6 +114,7 @@ impl Ledger {
             seen.refused += 1;
         } else {
             seen.requests += 1;
+            seen.troubled += u64::from(trouble != Trouble::None);
             seen.running_most = seen.running_most.max(running);
             *seen.methods.entry(method.to_owned()).or_default() += 1;
             name(&mut seen.targets, target);
@@ -159,5 +162,8 @@ mod tests {
         ledger.set_plan(Plan::always(Trouble::RefusedStream));
         assert_eq!(ledger.admit("POST", "/", Some("three"), true).trouble, Trouble::RefusedStream);
         assert_eq!((ledger.seen().requests, ledger.seen().refused), (3, 1));
+        ledger.set_plan(Plan::always(Trouble::Status));
+        drop(ledger.admit("GET", "/", None, false));
+        assert_eq!((ledger.seen().requests, ledger.seen().troubled), (4, 1));
     }
 }

@@ -67,7 +67,7 @@ fn commands_show_routes_endpoints_rates_and_requests() {
     let routes = run(&socket, &["routes", "cart.shop", "-o", "wide"]).unwrap();
     assert!(routes.contains("/items/*") && routes.contains("cart.shop:80 90%, 500 10%"), "{routes}");
     assert!(routes.contains("HTTPRoute/shop/cart[1]: no Service `cart-2`"), "{routes}");
-    assert_eq!(run(&socket, &["routes", "nothing"]).unwrap(), "no routes\n");
+    assert_eq!(run(&socket, &["routes", "nothing"]).unwrap(), "no routes for `nothing`\n");
 
     let endpoints = run(&socket, &["endpoints", "cart", "-o", "json"]).unwrap();
     let endpoints: serde_json::Value = serde_json::from_str(&endpoints).unwrap();
