@@ -14,7 +14,9 @@ pub mod spiffe;
 
 pub use load::{EndpointLoad, PodLoad, ServiceState};
 pub use lookup::Route;
-pub use model::{Endpoint, FailMode, LocalPod, MtlsMode, Service, ServicePort, Snapshot, Workload};
+pub use model::{
+    Endpoint, FailMode, LocalPod, MtlsMode, NetnsSource, Service, ServicePort, Snapshot, Workload,
+};
 pub use policy::TrafficPolicy;
 pub use problem::Problem;
 pub use protocol::Protocol;

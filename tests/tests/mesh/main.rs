@@ -15,6 +15,7 @@ mod http_requests;
 mod http_scene;
 mod http_shop;
 mod http_to_h2c;
+mod kubelet;
 mod leaks;
 mod manifests;
 mod outage;

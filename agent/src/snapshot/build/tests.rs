@@ -41,7 +41,7 @@ pub(super) fn context() -> Context {
     }
 }
 
-pub(super) fn snapshot(yaml: &str) -> (Snapshot, Vec<Problem>) {
+pub(crate) fn snapshot(yaml: &str) -> (Snapshot, Vec<Problem>) {
     build(&inputs(yaml), &context(), None)
 }
 
