@@ -29,7 +29,11 @@ impl Counts {
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::with_prefix("posthaste_ca");
         registry.register("certificates_issued", "Certificates signed", self.issued.clone());
-        registry.register("requests_refused", "Requests without a certificate, by gRPC code", self.refused.clone());
+        registry.register(
+            "requests_refused",
+            "Requests without a certificate, by gRPC code",
+            self.refused.clone(),
+        );
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)

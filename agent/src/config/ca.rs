@@ -61,7 +61,12 @@ pub enum CaAction {
         #[command(flatten)]
         cluster: ClusterArguments,
         /// State folder of the CA.
-        #[arg(long, value_name = "DIR", required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+        #[arg(
+            long,
+            value_name = "DIR",
+            required_unless_present = "kubernetes",
+            conflicts_with = "kubernetes"
+        )]
         state: Option<PathBuf>,
         /// Trust domain.
         #[arg(long, default_value = "cluster.local", env = "POSTHASTE_TRUST_DOMAIN")]

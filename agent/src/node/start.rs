@@ -167,7 +167,8 @@ impl Agent {
         admin_socket: PathBuf,
         inputs: Inputs,
     ) -> Result<Self, StartError> {
-        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, cgroup_root, took_over } = inputs;
+        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, cgroup_root, took_over } =
+            inputs;
         let released = || StartError::System(io::Error::other("the capture was released"));
         let (heartbeat, destinations) =
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;

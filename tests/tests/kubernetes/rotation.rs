@@ -36,7 +36,9 @@ fn prepare() -> (Scene, Pod) {
     let mut cluster = Cluster::prepare(mesh.world.site("api", 1, 3).unwrap(), mesh.world.folder());
     cluster.start().unwrap();
     cluster.deploy("").unwrap();
-    cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})).unwrap();
+    cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))
+        .unwrap();
     let mut ca = ClusterCa::prepare(mesh.world.site("ca-1", 1, 4).unwrap(), &cluster).unwrap();
     let life = LIFE.as_secs().to_string();
     ca.extra = ["--validity", &life, "--longest-validity", &life].map(str::to_owned).to_vec();

@@ -69,7 +69,10 @@ fn an_agent_that_stands_by_takes_over_when_the_other_ends() {
     scene.works();
     let socket = scene.mesh.world.folder().join("next.sock");
     let mut next = scene.mesh.a.start_next(&socket).unwrap();
-    eventually("the second agent to stand by", || holds(next.stderr().contains("standing by"), next.stderr())).unwrap();
+    eventually("the second agent to stand by", || {
+        holds(next.stderr().contains("standing by"), next.stderr())
+    })
+    .unwrap();
     let probe = |what: &str| {
         let mut command = scene.mesh.a.site.command(agent::binary().unwrap()).unwrap();
         command.args(["probe", what, "--admin-socket"]).arg(&socket);

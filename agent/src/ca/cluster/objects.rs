@@ -59,7 +59,8 @@ pub(crate) fn given(secret: &Secret, now: OffsetDateTime) -> Result<Given, Strin
 /// Signs a leaf for nobody and follows it to the anchors, as agents will.
 fn proves(root: &Root, now: OffsetDateTime) -> Result<(), String> {
     let bundle = Bundle::from_pem(root.anchors.as_bytes()).map_err(|error| format!("ca.crt: {error}"))?;
-    let wrong = |error: &dyn std::fmt::Display| format!("what tls.crt signs is not trusted by ca.crt: {error}");
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("what tls.crt signs is not trusted by ca.crt: {error}");
     let key = KeyPair::generate().map_err(|error| wrong(&error))?;
     let mut params = CertificateParams::default();
     (params.not_before, params.not_after) = (now - time::Duration::hours(1), now + time::Duration::hours(1));
@@ -177,7 +178,8 @@ mod tests {
         let with_ca = [good[0], good[1], ("ca.crt", &*root.certificate)];
         assert_eq!(given(&tls(&with_ca), now()).unwrap().anchors, None, "cert-manager repeats it");
         let (middle, top) = intermediate();
-        let under = [("tls.crt", &*middle.certificate), ("tls.key", &*middle.key), ("ca.crt", &*top.certificate)];
+        let under =
+            [("tls.crt", &*middle.certificate), ("tls.key", &*middle.key), ("ca.crt", &*top.certificate)];
         assert_eq!(given(&tls(&under), now()).unwrap().anchors, Some(top.certificate.clone()));
         let leaf = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap();
         let (leaf_pem, leaf_key) = (leaf.cert.pem(), leaf.signing_key.serialize_pem());
