@@ -47,7 +47,8 @@ pub(super) trait Cluster {
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     pods: BTreeMap<Name, Arc<Pod>>,
-    under_way: HashMap<Name, Instant>,
+    /// When a pod was last asked for.
+    asked: HashMap<Name, Instant>,
     in_use: HashMap<Name, Instant>,
 }
 
@@ -65,11 +66,12 @@ impl Asked {
     /// Somebody wants to talk to a pod.
     pub(super) fn want(&mut self, pod: &PodKey, cluster: &impl Cluster, now: Instant) -> Vec<Fetch> {
         let name: Name = (pod.namespace.clone(), (*pod.name).into());
-        if cluster.is_local(&name) || !self.is_due(&name, &pod.uid, now) {
+        // Also one that is known: what is known of it was not enough, or it would not be asked for.
+        if cluster.is_local(&name) || !self.is_due(&name, now) {
             return Vec::new();
         }
-        self.under_way.retain(|_, since| now.duration_since(*since) < PATIENCE);
-        self.under_way.insert(name.clone(), now);
+        self.asked.retain(|_, since| now.duration_since(*since) < PATIENCE);
+        self.asked.insert(name.clone(), now);
         let mut fetches = vec![Fetch::One(name)];
         let slices = cluster.slices(&pod.namespace);
         let with_it = slices.iter().filter(|slice| targets(slice).any(|target| target.name == pod.name));
@@ -97,10 +99,10 @@ impl Asked {
         let missing: BTreeSet<Name> = of_service
             .flat_map(|slice| targets(slice))
             .map(|target| ((service.0.clone(), Arc::from(&*target.name)), &*target.uid))
-            .filter(|(name, uid)| !cluster.is_local(name) && self.is_due(name, uid, now))
+            .filter(|(name, uid)| !cluster.is_local(name) && !self.knows(name, uid) && self.is_due(name, now))
             .map(|(name, _)| name)
             .collect();
-        self.under_way.extend(missing.iter().map(|name| (name.clone(), now)));
+        self.asked.extend(missing.iter().map(|name| (name.clone(), now)));
         let selector = cluster.service(service).map(selector).filter(|selector| !selector.is_empty());
         match selector {
             Some(selector) if missing.len() > ONE_BY_ONE => {
@@ -123,7 +125,6 @@ impl Asked {
         let mut any = false;
         for pod in pods {
             let name: Name = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
-            self.under_way.remove(&name);
             if named.contains(&*name.1) && !cluster.is_local(&name) {
                 any |= self.pods.get(&name) != Some(&pod);
                 self.pods.insert(name, pod);
@@ -182,11 +183,13 @@ impl Asked {
         }
     }
 
-    /// Whether a pod is to be fetched: it is not known by this uid, and nobody is under way.
-    fn is_due(&self, name: &Name, uid: &str, now: Instant) -> bool {
-        let known = self.pods.get(name).is_some_and(|pod| is_it(pod, uid));
-        let recently = self.under_way.get(name).is_some_and(|since| now.duration_since(*since) < PATIENCE);
-        !known && !recently
+    fn knows(&self, name: &Name, uid: &str) -> bool {
+        self.pods.get(name).is_some_and(|pod| is_it(pod, uid))
+    }
+
+    /// Whether a pod was not asked for just now.
+    fn is_due(&self, name: &Name, now: Instant) -> bool {
+        self.asked.get(name).is_none_or(|since| now.duration_since(*since) >= PATIENCE)
     }
 }
 

@@ -134,11 +134,16 @@ impl Watch {
 
     /// Waits for the definition of the kind; whether somebody still listens.
     async fn wait_for_kind(&mut self) -> bool {
-        if self.listener.tell(Change::State(State::Absent)).await.is_err() {
+        // A kind of every cluster that is not found is a server that is not ready yet: nothing is let go for it.
+        let (state, limit) = match is_core(self.listener.kind) {
+            true => {
+                (State::Unreachable("404 for a kind that every cluster has".to_owned(), now()), FIRST_DENIED)
+            }
+            false => (State::Absent, ABSENT),
+        };
+        if self.listener.tell(Change::State(state)).await.is_err() {
             return false;
         }
-        // A kind of every cluster that is not found is a server that is not ready yet.
-        let limit = if is_core(self.listener.kind) { LONGEST_PAUSE } else { ABSENT };
         let installed = kinds::qualified(self.listener.kind);
         let changed = async {
             // What it is now is why we are here: only a change counts, and it takes a moment until a new kind is served.

@@ -84,14 +84,17 @@ fn a_pod_comes_with_the_others_of_its_services() {
     let few = world("web", &["a", "b", "here"]);
     let few = World { local: vec!["here"], ..few };
     assert_eq!(asked.want(&key("a"), &few, now), [one("a"), one("b")]);
-    assert!(asked.want(&key("a"), &few, now).is_empty(), "it is under way");
+    assert!(asked.want(&key("a"), &few, now).is_empty(), "it was asked for just now");
     assert!(asked.want(&key("here"), &few, now).is_empty(), "the watch has it");
     let later = now + PATIENCE;
     assert_eq!(asked.want(&key("a"), &few, later)[0], one("a"), "an answer that was lost");
     assert!(asked.answer("shop", vec![pod("a"), pod("stranger")], &few));
     assert_eq!(names(&asked), ["a"], "what no slice names is not kept");
     assert!(!asked.answer("shop", vec![pod("a")], &few));
-    assert!(asked.want(&key("a"), &few, later + PATIENCE).is_empty(), "it is known");
+    assert!(asked.want(&key("a"), &few, later).is_empty());
+    let service = ("shop".into(), "web".into());
+    assert_eq!(asked.prefetch(&service, &few, later + PATIENCE), [one("b")], "the other is known");
+    assert_eq!(asked.want(&key("a"), &few, later + PATIENCE), [one("a")], "what is known was not enough");
 }
 
 #[test]
