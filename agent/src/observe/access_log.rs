@@ -1,5 +1,6 @@
-//! The access log: workers put rows into bounded queues, one thread of its own writes them as JSON lines in batches. A worker
-//! never waits and seldom wakes anybody; what does not fit in the queue is dropped and counted.
+//! The access log: workers put JSON lines into bounded queues, one thread of its own writes them in batches. A worker never
+//! waits and seldom wakes anybody; what does not fit in the queue is dropped and counted. The lines are made on the worker,
+//! because that is cheaper than to hand over what they are made of, and to free it on another thread.
 
 use super::{
     clock::wall_offset_ns,
@@ -9,7 +10,6 @@ use super::{
     row::Row,
 };
 use std::{
-    collections::VecDeque,
     fs::OpenOptions,
     io::{self, Write},
     path::PathBuf,
@@ -21,12 +21,12 @@ use std::{
     time::Duration,
 };
 
-/// Lines that wait, per worker; more are dropped. A full queue is gone in one [`PAUSE`].
-const QUEUE: usize = 8192;
+/// Bytes that wait, per worker; further lines are dropped. A full queue is gone in one [`PAUSE`].
+const QUEUE: usize = 4 * 1024 * 1024;
 /// How long the writer lets lines gather.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Bytes that are written at once.
-const BATCH: usize = 256 * 1024;
+/// A queue that grew larger gives its memory back.
+const KEPT: usize = 512 * 1024;
 
 /// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,14 +43,11 @@ pub enum AccessLogTarget {
 #[derive(Clone, Debug, Default)]
 pub struct AccessLog(Option<Arc<Shared>>);
 
-type Queue = VecDeque<Entry>;
-
-/// What becomes a line.
-#[derive(Debug)]
-enum Entry {
-    Connection(LineEvent, Arc<Row>),
-    Request(Arc<Finished>),
-    Refused(Box<RefusedRequest>),
+/// Lines that wait.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    lines: u64,
 }
 
 #[derive(Debug)]
@@ -147,20 +144,20 @@ impl AccessLog {
         }
     }
 
-    pub(crate) fn opened(&self, worker: usize, row: &Arc<Row>) {
-        self.push(worker, Entry::Connection(LineEvent::Open, row.clone()));
+    pub(crate) fn opened(&self, worker: usize, row: &Row) {
+        self.push(worker, |out, offset| write_line(out, LineEvent::Open, row, offset));
     }
 
-    pub(crate) fn closed(&self, worker: usize, row: &Arc<Row>) {
-        self.push(worker, Entry::Connection(LineEvent::Close, row.clone()));
+    pub(crate) fn closed(&self, worker: usize, row: &Row) {
+        self.push(worker, |out, offset| write_line(out, LineEvent::Close, row, offset));
     }
 
-    pub(crate) fn request(&self, worker: usize, request: &Arc<Finished>) {
-        self.push(worker, Entry::Request(request.clone()));
+    pub(crate) fn request(&self, worker: usize, request: &Finished) {
+        self.push(worker, |out, offset| request.write_line(out, offset));
     }
 
-    pub(crate) fn refused(&self, worker: usize, request: RefusedRequest) {
-        self.push(worker, Entry::Refused(Box::new(request)));
+    pub(crate) fn refused(&self, worker: usize, request: &RefusedRequest) {
+        self.push(worker, |out, offset| request.write_line(out, offset));
     }
 
     /// Whether anything is logged at all.
@@ -169,17 +166,18 @@ impl AccessLog {
         self.0.is_some()
     }
 
-    fn push(&self, worker: usize, entry: Entry) {
+    fn push(&self, worker: usize, write: impl FnOnce(&mut Vec<u8>, u64)) {
         let Some(shared) = &self.0 else { return };
         let Some(queue) = shared.queues.get(worker % shared.queues.len().max(1)) else { return };
         let mut queue = locked(queue);
-        if queue.len() >= QUEUE {
+        if queue.bytes.len() >= QUEUE {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        queue.push_back(entry);
+        write(&mut queue.bytes, wall_offset_ns());
+        queue.lines += 1;
         drop(queue);
-        if shared.asleep.swap(false, Ordering::SeqCst) {
+        if shared.asleep.load(Ordering::SeqCst) && shared.asleep.swap(false, Ordering::SeqCst) {
             shared.wake();
         }
     }
@@ -193,10 +191,10 @@ impl Shared {
     }
 
     fn write_until_stopped(&self, mut output: Box<dyn Write + Send>) {
-        let mut batch = Vec::new();
+        let mut taken = Queue::default();
         loop {
             let stopping = self.stopping.load(Ordering::SeqCst);
-            let wrote = self.write_waiting(&mut *output, &mut batch);
+            let wrote = self.write_waiting(&mut *output, &mut taken);
             if stopping {
                 return;
             }
@@ -205,9 +203,8 @@ impl Shared {
                 continue;
             }
             self.asleep.store(true, Ordering::SeqCst);
-            if self.queues.iter().all(|queue| locked(queue).is_empty())
-                && !self.stopping.load(Ordering::SeqCst)
-            {
+            taken = Queue::default();
+            if self.queues.iter().all(|queue| locked(queue).rest()) && !self.stopping.load(Ordering::SeqCst) {
                 thread::park();
                 // Lines that come with the first one share its batch.
                 thread::sleep(Duration::from_millis(5));
@@ -216,39 +213,38 @@ impl Shared {
         }
     }
 
-    fn write_waiting(&self, output: &mut dyn Write, batch: &mut Vec<u8>) -> bool {
-        let offset = wall_offset_ns();
+    /// The queue and what was `taken` change places, so that neither side allocates while it is busy.
+    fn write_waiting(&self, output: &mut dyn Write, taken: &mut Queue) -> bool {
         let mut any = false;
         for queue in &self.queues {
-            let waiting = std::mem::take(&mut *locked(queue));
-            any |= !waiting.is_empty();
-            let mut lines = 0;
-            for entry in waiting {
-                match entry {
-                    Entry::Connection(event, row) => write_line(batch, event, &row, offset),
-                    Entry::Request(request) => request.write_line(batch, offset),
-                    Entry::Refused(request) => request.write_line(batch, offset),
-                }
-                lines += 1;
-                if batch.len() >= BATCH {
-                    self.flush(output, batch, std::mem::take(&mut lines));
-                }
-            }
-            self.flush(output, batch, lines);
+            std::mem::swap(&mut *locked(queue), taken);
+            any |= taken.lines > 0;
+            self.flush(output, taken);
         }
         any
     }
 
-    fn flush(&self, output: &mut dyn Write, batch: &mut Vec<u8>, lines: u64) {
-        if batch.is_empty() {
+    fn flush(&self, output: &mut dyn Write, taken: &mut Queue) {
+        if taken.bytes.is_empty() {
             return;
         }
-        let counter = match output.write_all(batch).and_then(|()| output.flush()) {
+        let counter = match output.write_all(&taken.bytes).and_then(|()| output.flush()) {
             Ok(()) => &self.written,
             Err(_) => &self.dropped,
         };
-        counter.fetch_add(lines, Ordering::Relaxed);
-        batch.clear();
+        counter.fetch_add(std::mem::take(&mut taken.lines), Ordering::Relaxed);
+        taken.bytes.clear();
+        taken.bytes.shrink_to(KEPT);
+    }
+}
+
+impl Queue {
+    /// Whether nothing waits; then no memory is held either.
+    fn rest(&mut self) -> bool {
+        if self.lines == 0 {
+            self.bytes = Vec::new();
+        }
+        self.lines == 0
     }
 }
 

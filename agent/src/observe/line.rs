@@ -6,13 +6,12 @@
 //! `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
 
 use super::{
-    Direction,
+    Direction, json,
     row::{Ending, Progress, Row},
     views::{ConnectionView, PartyView},
 };
 use crate::snapshot::{SpiffeId, Workload};
-use std::{io::Write, net::SocketAddr};
-use time::OffsetDateTime;
+use std::net::SocketAddr;
 
 /// Whether a line tells of the beginning or of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,32 +27,31 @@ pub(crate) fn write_line(out: &mut Vec<u8>, event: LineEvent, row: &Row, wall_of
         (LineEvent::Close, Some(ending)) => ("close", ending.closed_ns),
         _ => ("open", progress.connected_ns),
     };
-    out.extend_from_slice(b"{\"time\":\"");
-    write_time(out, at_ns.saturating_add(wall_offset_ns));
-    put(out, format_args!("\",\"event\":\"{word}\",\"id\":\"{:016x}\"", row.id));
-    put(out, format_args!(",\"direction\":\"{}\"", row.direction.as_str()));
+    out.extend_from_slice(b"{\"time\":");
+    json::time(out, at_ns.saturating_add(wall_offset_ns));
+    json::text_field(out, "event", word);
+    json::field(out, "id");
+    json::hexadecimal(out, row.id.into(), 16);
+    json::text_field(out, "direction", row.direction.as_str());
     write_parties(out, row, &progress);
     if let Some(service) = &progress.service {
-        text_field(out, "service", &service.hostname);
+        json::text_field(out, "service", &service.hostname);
     }
     if let Some((protocol, why)) = progress.spoken() {
-        put(
-            out,
-            format_args!(",\"protocol\":\"{}\",\"protocol_why\":\"{}\"", protocol.as_str(), why.as_str()),
-        );
+        json::text_field(out, "protocol", protocol.as_str());
+        json::text_field(out, "protocol_why", why.as_str());
     }
     if let Some(name) = &progress.server_name {
-        text_field(out, "server_name", name);
+        json::text_field(out, "server_name", name);
     }
     if let Some(endpoint) = progress.endpoint {
-        put(out, format_args!(",\"endpoint\":\"{endpoint}\""));
+        json::field(out, "endpoint");
+        json::address(out, endpoint);
     }
-    put(
-        out,
-        format_args!(",\"security\":\"{}\",\"attempts\":{}", progress.security.as_str(), progress.attempts),
-    );
+    json::text_field(out, "security", progress.security.as_str());
+    json::number_field(out, "attempts", progress.attempts.into());
     if let Some(connect_ms) = connect_ms(row, &progress) {
-        put(out, format_args!(",\"connect_ms\":{connect_ms}"));
+        json::number_field(out, "connect_ms", connect_ms);
     }
     if let (LineEvent::Close, Some(ending)) = (event, progress.ending.as_deref()) {
         write_ending(out, row, &progress, ending);
@@ -64,17 +62,19 @@ pub(crate) fn write_line(out: &mut Vec<u8>, event: LineEvent, row: &Row, wall_of
 fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Ending) {
     let (sent, received) = row.bytes();
     let duration = ending.closed_ns.saturating_sub(row.captured_ns) / 1_000_000;
-    put(out, format_args!(",\"duration_ms\":{duration},\"sent_bytes\":{sent},\"received_bytes\":{received}"));
-    put(out, format_args!(",\"reason\":\"{}\"", ending.reason.as_str()));
-    if let Some(status) = ending.reason.status() {
-        put(out, format_args!(",\"status\":{status}"));
+    for (name, count) in [("duration_ms", duration), ("sent_bytes", sent), ("received_bytes", received)] {
+        json::number_field(out, name, count);
     }
-    json_field(out, "ended_by", &ending.reason.ended_by());
-    put(out, format_args!(",\"flag\":\"{}\"", ending.reason.response_flag().as_str()));
+    json::text_field(out, "reason", ending.reason.as_str());
+    if let Some(status) = ending.reason.status() {
+        json::number_field(out, "status", status.into());
+    }
+    json::value_field(out, "ended_by", &ending.reason.ended_by());
+    json::text_field(out, "flag", ending.reason.response_flag().as_str());
     let pair = progress.socket_pair();
     for (name, info) in [("application_socket", pair.application), ("network_socket", pair.network)] {
         if let Some(info) = info {
-            json_field(out, name, &info);
+            json::value_field(out, name, &info);
         }
     }
 }
@@ -87,25 +87,23 @@ fn write_parties(out: &mut Vec<u8>, row: &Row, progress: &Progress) {
 /// Who calls and who is called.
 pub(super) fn write_sides(out: &mut Vec<u8>, sides: [Side<'_>; 2]) {
     for (name, side) in ["source", "destination"].into_iter().zip(sides) {
-        put(out, format_args!(",\"{name}\":{{"));
+        json::field(out, name);
         let start = out.len();
         for (field, value) in ["workload", "pod", "namespace", "principal"].into_iter().zip(side.names()) {
-            let Some(value) = value else { continue };
-            comma(out, start);
-            put(out, format_args!("\"{field}\":"));
-            write_text(out, value);
+            if let Some(value) = value {
+                json::text_field(out, field, value);
+            }
         }
         if let Some(address) = side.address {
-            comma(out, start);
-            put(out, format_args!("\"address\":\"{address}\""));
+            json::field(out, "address");
+            json::address(out, address);
+        }
+        // The first field began with a comma, which becomes the object's beginning.
+        match out.get_mut(start) {
+            Some(first) => *first = b'{',
+            None => out.push(b'{'),
         }
         out.push(b'}');
-    }
-}
-
-fn comma(out: &mut Vec<u8>, start: usize) {
-    if out.len() > start {
-        out.push(b',');
     }
 }
 
@@ -190,52 +188,4 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
         ended_by: ending.map(|ending| ending.reason.ended_by()),
         flag: ending.map(|ending| ending.reason.response_flag().as_str().to_owned()),
     }
-}
-
-pub(super) fn text_field(out: &mut Vec<u8>, name: &str, value: &str) {
-    put(out, format_args!(",\"{name}\":"));
-    write_text(out, value);
-}
-
-fn json_field<T: serde::Serialize>(out: &mut Vec<u8>, name: &str, value: &T) {
-    put(out, format_args!(",\"{name}\":"));
-    write_json(out, value);
-}
-
-/// `text` as a JSON string, escaped.
-pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
-    write_json(out, text);
-}
-
-fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    // Writing to a vector does not fail, and neither do the plain values that come here; `null` keeps the line well-formed.
-    let before = out.len();
-    if serde_json::to_writer(&mut *out, value).is_err() {
-        out.truncate(before);
-        out.extend_from_slice(b"null");
-    }
-}
-
-/// Writing to a vector does not fail.
-pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
-}
-
-/// RFC 3339 in UTC with milliseconds.
-pub(super) fn write_time(out: &mut Vec<u8>, since_1970_ns: u64) {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(since_1970_ns))
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    put(
-        out,
-        format_args!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-            moment.year(),
-            u8::from(moment.month()),
-            moment.day(),
-            moment.hour(),
-            moment.minute(),
-            moment.second(),
-            moment.millisecond()
-        ),
-    );
 }

@@ -10,7 +10,7 @@
 //! | `socket` | `TCP_INFO` of sockets that may be closed by another thread |
 //! | `series` | label sets and their counters, found by pointer |
 //! | `metrics` | what `/metrics` shows |
-//! | `access_log`, `line` | one JSON line at open and at close |
+//! | `access_log`, `line`, `json` | one JSON line at open and at close |
 //! | `views` | the shapes of the admin answers, shared with the CLI |
 //! | `sources` | where all that is read comes from |
 //! | `requests` | the same for requests: the handle, counters, lines, taps |
@@ -41,6 +41,7 @@ pub mod connection;
 pub mod connections;
 pub mod enrolment;
 pub mod http;
+mod json;
 mod line;
 pub mod metrics;
 pub mod otlp;

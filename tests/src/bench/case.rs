@@ -1,7 +1,7 @@
 //! What is measured, one function for each kind of case.
 
 use super::{
-    Plan, load,
+    Plan, load, neighbour,
     report::Sample,
     subject::{Kind, Subject},
 };
@@ -31,9 +31,14 @@ pub enum Case {
     Bulk8,
     /// Memory of idle connections.
     Idle,
+<<<<<<< HEAD
     /// One agent in a cluster of 10,000 Services with 100,000 endpoints, of which 100 change in a second.
     #[value(name = "scale-100k")]
     Scale100k,
+=======
+    /// A pod with a modest load beside one on the same node with a hundred times as much.
+    Neighbour,
+>>>>>>> bench
 }
 
 impl fmt::Display for Case {
@@ -46,30 +51,40 @@ impl fmt::Display for Case {
             Self::Bulk1 => "bulk-1",
             Self::Bulk8 => "bulk-8",
             Self::Idle => "idle",
+<<<<<<< HEAD
             Self::Scale100k => "scale-100k",
+=======
+            Self::Neighbour => "neighbour",
+>>>>>>> bench
         })
     }
 }
 
 impl Case {
-    /// Without a proxy there is no memory of one, and idle connections do not know congestion control.
+    /// Each pair has the mode that it is made for. Without a proxy there is no memory of one, and two pods do not share a
+    /// pair of other proxies. Only the TCP cases ask about congestion control: those of HTTP have one for all.
     #[must_use]
     pub fn applies_to(self, kind: Kind) -> bool {
+<<<<<<< HEAD
         if self == Self::Scale100k {
             return kind == Kind::Posthaste;
         }
         let pair = match kind {
+=======
+        match kind {
+            Kind::Direct => self != Self::Idle,
+            Kind::Posthaste => true,
+            Kind::PosthasteKernelCc => !self.is_http() && self != Self::Idle,
+>>>>>>> bench
             Kind::HaproxyTcp => !self.is_http(),
-            Kind::HaproxyHttp => self.is_http(),
-            Kind::Direct | Kind::Posthaste | Kind::PosthasteKernelCc => true,
-        };
-        pair && (self != Self::Idle || !matches!(kind, Kind::Direct | Kind::PosthasteKernelCc))
+            Kind::HaproxyHttp | Kind::EnvoyHttp => self.is_http() && self != Self::Neighbour,
+        }
     }
 
     /// Whether the proxies read HTTP.
     #[must_use]
     pub fn is_http(self) -> bool {
-        matches!(self, Self::HttpKeepalive | Self::HttpNewconn)
+        matches!(self, Self::HttpKeepalive | Self::HttpNewconn | Self::Neighbour)
     }
 
     /// Whether every request has a connection of its own.
@@ -90,7 +105,11 @@ impl Case {
             Self::Bulk1 => bulk(subject, 1, plan.seconds),
             Self::Bulk8 => bulk(subject, 8, plan.seconds),
             Self::Idle => idle(subject, plan.idle_connections),
+<<<<<<< HEAD
             Self::Scale100k => super::scale::measure(plan.seconds),
+=======
+            Self::Neighbour => neighbour::measure(subject, plan.seconds),
+>>>>>>> bench
         }
     }
 }

@@ -1,15 +1,11 @@
 //! A pair of HAProxy (Debian) in TCP or HTTP mode with mutual TLS 1.3 between them, one thread each.
 
-use super::subject::PORT;
-use crate::{
-    Doing, Fault, Running, Site, World,
-    certificates::{Signer, Validity},
-    world,
+use super::{
+    pair::{self, FAR_PORT, NEAR_PORT},
+    subject::PORT,
 };
-use std::{fs, net::SocketAddr, path::Path};
-
-const NEAR_PORT: u16 = 16001;
-const FAR_PORT: u16 = 16008;
+use crate::{Doing, Fault, Running, Site, World, certificates::Files, world};
+use std::{fs, net::SocketAddr};
 
 /// Starts both in this `mode` (with further lines of the section `defaults`); the client calls the address that is returned.
 ///
@@ -21,19 +17,16 @@ pub fn pair(
     server: &Site,
     mode: &str,
 ) -> Result<(Vec<Running>, SocketAddr), Fault> {
-    let signer = Signer::stranger()?;
-    let root = world.folder().join("root.pem");
-    fs::write(&root, signer.root()).doing("write the root")?;
-    let tls = |name: &str| -> Result<String, Fault> {
-        let files =
-            signer.issue(&[&format!("spiffe://bench/{name}")], Validity::Now, &world.folder().join(name))?;
-        let read = |path: &Path| fs::read_to_string(path).doing("read a certificate");
-        let whole = world.folder().join(format!("{name}.pem"));
+    let certificates = pair::certificates(world)?;
+    let tls = |files: &Files| -> Result<String, Fault> {
+        let read = |path| fs::read_to_string(path).doing("read a certificate");
+        let whole = files.certificate.with_extension("pem");
         fs::write(&whole, read(&files.certificate)? + &read(&files.key)?).doing("write a certificate")?;
-        Ok(format!("ssl crt {} ca-file {} verify required", whole.display(), root.display()))
+        Ok(format!("ssl crt {} ca-file {} verify required", whole.display(), certificates.root.display()))
     };
-    let near = format!("bind 127.0.0.1:{NEAR_PORT}\n server far {}:{FAR_PORT} {}", server.v4, tls("near")?);
-    let far = format!("bind {}:{FAR_PORT} {}\n server application 127.0.0.1:{PORT}", server.v4, tls("far")?);
+    let (near, far) = (tls(&certificates.near)?, tls(&certificates.far)?);
+    let near = format!("bind 127.0.0.1:{NEAR_PORT}\n server far {}:{FAR_PORT} {near}", server.v4);
+    let far = format!("bind {}:{FAR_PORT} {far}\n server application 127.0.0.1:{PORT}", server.v4);
     let running = vec![start(client, &near, NEAR_PORT, mode)?, start(server, &far, FAR_PORT, mode)?];
     Ok((running, SocketAddr::from(([127, 0, 0, 1], NEAR_PORT))))
 }

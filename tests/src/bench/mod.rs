@@ -1,12 +1,17 @@
-//! The benchmark: direct, Posthaste and a pair of HAProxy with mutual TLS, in one run, alternating, medians.
+//! The benchmark: direct, Posthaste, and pairs of HAProxy and Envoy with mutual TLS, in one run, alternating, medians.
 //!
 //! All subjects stand in the same place: the client's proxy reads the client over the loopback device of the client's
 //! namespace, both proxies talk over the bridge, the server's proxy reaches the server over the loopback device of its
-//! namespace. Every proxy has one thread. Each run builds its subject anew, warms it up, and then measures.
+//! namespace. Every proxy has one thread. Each run builds its subject anew, warms it up, and then measures. In the cases
+//! of HTTP everybody has the same congestion control, reno, and our agents do all that they do by default and write their
+//! access log, which the others do not.
 
 pub mod case;
+pub mod envoy;
 pub mod haproxy;
 pub mod load;
+pub mod neighbour;
+mod pair;
 pub mod report;
 pub mod scale;
 pub mod subject;

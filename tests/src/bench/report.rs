@@ -13,6 +13,8 @@ pub struct Sample {
     pub p50_ms: Option<f64>,
     /// 99th percentile.
     pub p99_ms: Option<f64>,
+    /// 99th percentile as a multiple of what it is without the neighbour.
+    pub p99_ratio: Option<f64>,
     /// CPU milliseconds, user and system, of both proxies for 1,000 requests.
     pub cpu_ms_per_1000: Option<f64>,
     /// CPU seconds, user and system, of both proxies for 10^9 bytes.
@@ -30,11 +32,16 @@ pub struct Sample {
 }
 
 impl Sample {
+<<<<<<< HEAD
     fn fields(&self) -> [(&'static str, Option<f64>); 10] {
+=======
+    fn fields(&self) -> [(&'static str, Option<f64>); 8] {
+>>>>>>> bench
         [
             ("rate", self.rate),
             ("p50_ms", self.p50_ms),
             ("p99_ms", self.p99_ms),
+            ("p99_ratio", self.p99_ratio),
             ("cpu_ms_per_1000", self.cpu_ms_per_1000),
             ("cpu_s_per_gb", self.cpu_s_per_gb),
             ("kib_per_connection", self.kib_per_connection),
@@ -72,6 +79,7 @@ impl Row {
             rate: of(|sample| sample.rate),
             p50_ms: of(|sample| sample.p50_ms),
             p99_ms: of(|sample| sample.p99_ms),
+            p99_ratio: of(|sample| sample.p99_ratio),
             cpu_ms_per_1000: of(|sample| sample.cpu_ms_per_1000),
             cpu_s_per_gb: of(|sample| sample.cpu_s_per_gb),
             kib_per_connection: of(|sample| sample.kib_per_connection),
@@ -113,7 +121,7 @@ pub fn json(rows: &[Row]) -> Value {
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "case           subject              rate (1/s, GB/s)   p50 ms   p99 ms  ms/1000   s/GB  KiB/conn  RSS MiB  / HAProxy  runs\n",
+        "case           subject              rate (1/s, GB/s)   p50 ms   p99 ms p99 ratio  ms/1000   s/GB  KiB/conn  RSS MiB  / HAProxy  runs\n",
     );
     for row in rows {
         let haproxy =
@@ -122,12 +130,13 @@ pub fn table(rows: &[Row]) -> String {
         let median = &row.median;
         let _ = writeln!(
             text,
-            "{:<14} {:<20} {:>16} {:>8} {:>8} {:>8} {:>6} {:>9} {:>8} {:>10} {:>5}",
+            "{:<14} {:<20} {:>16} {:>8} {:>8} {:>9} {:>8} {:>6} {:>9} {:>8} {:>10} {:>5}",
             row.case,
             row.subject,
             cell(median.rate, 2),
             cell(median.p50_ms, 2),
             cell(median.p99_ms, 2),
+            cell(median.p99_ratio, 2),
             cell(median.cpu_ms_per_1000, 1),
             cell(median.cpu_s_per_gb, 2),
             cell(median.kib_per_connection, 2),

@@ -1,5 +1,6 @@
-//! `bench`: compares direct connections, Posthaste and a pair of HAProxy; see `bench` of the harness for how. It needs
-//! root, a release build of `posthaste`, and the Debian packages iproute2, haproxy, wrk, nginx-light and iperf3.
+//! `bench`: compares direct connections, Posthaste and pairs of HAProxy and Envoy; see `bench` of the harness for how. It needs
+//! root, a release build of `posthaste`, the Debian packages iproute2, haproxy, wrk, nginx-light and iperf3, and the Envoy that
+//! `cargo xtask bench` brings.
 
 use clap::{Parser, ValueEnum};
 use posthaste_tests::{
@@ -9,7 +10,7 @@ use posthaste_tests::{
 };
 use std::{fs, path::PathBuf, process::ExitCode};
 
-/// Compares direct connections, Posthaste and a pair of HAProxy with mutual TLS, in one run, alternating, medians
+/// Compares direct connections, Posthaste and pairs of HAProxy and Envoy with mutual TLS, in one run, alternating, medians
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {

@@ -8,7 +8,10 @@
 
 use super::{AttemptOutcome, Finished};
 use crate::{
-    observe::line::{Side, put, text_field, write_sides, write_text, write_time},
+    observe::{
+        json,
+        line::{Side, write_sides},
+    },
     snapshot::routes::RouteName,
 };
 use http::{HeaderMap, HeaderName};
@@ -52,32 +55,31 @@ impl Finished {
     }
 
     fn write_fields(&self, out: &mut Vec<u8>, wall_offset_ns: u64) {
-        out.extend_from_slice(b"{\"time\":\"");
-        write_time(out, self.finished_ns.saturating_add(wall_offset_ns));
-        put(
-            out,
-            format_args!("\",\"event\":\"request\",\"connection\":\"{:016x}\"", self.details.connection_id),
-        );
+        out.extend_from_slice(b"{\"time\":");
+        json::time(out, self.finished_ns.saturating_add(wall_offset_ns));
+        json::text_field(out, "event", "request");
+        json::field(out, "connection");
+        json::hexadecimal(out, self.details.connection_id.into(), 16);
         self.write_head(out);
         self.write_answer(out);
         let source = Side { pod: Some(&self.pod), proved: None, address: Some(self.details.client) };
         let destination = Side { pod: self.peer.as_deref(), proved: None, address: self.endpoint };
         write_sides(out, [source, destination]);
         if let Some(service) = &self.service {
-            text_field(out, "service", &service.name.hostname);
-            put(out, format_args!(",\"port\":{}", service.port));
+            json::text_field(out, "service", &service.name.hostname);
+            json::number_field(out, "port", service.port.into());
         }
         if let Some(route) = &self.route {
-            text_field(out, "route", &RouteText(route).to_string());
+            json::text_field(out, "route", &RouteText(route).to_string());
         }
-        put(out, format_args!(",\"security\":\"{}\"", self.security.as_str()));
+        json::text_field(out, "security", self.security.as_str());
         for (name, count) in [("retries", self.retries), ("hedges", self.hedges)] {
             if count > 0 {
-                put(out, format_args!(",\"{name}\":{count}"));
+                json::number_field(out, name, count.into());
             }
         }
         if let Some(limit) = self.limit {
-            text_field(out, "limit", limit);
+            json::text_field(out, "limit", limit);
         }
         if self.budget_refused {
             out.extend_from_slice(b",\"budget_refused\":true");
@@ -87,50 +89,52 @@ impl Finished {
     fn write_head(&self, out: &mut Vec<u8>) {
         let details = &self.details;
         if let Some(id) = &details.request_id {
-            text_field(out, "request_id", &String::from_utf8_lossy(id.as_bytes()));
+            json::text_field(out, "request_id", &String::from_utf8_lossy(id.as_bytes()));
         }
         if let Some(trace) = &details.trace {
-            put(out, format_args!(",\"trace_id\":\"{:032x}\"", trace.own.trace_id));
+            json::field(out, "trace_id");
+            json::hexadecimal(out, trace.own.trace_id, 32);
         }
-        put(out, format_args!(",\"protocol\":\"{}\"", self.protocol.as_str()));
-        text_field(out, "method", details.method.as_str());
+        json::text_field(out, "protocol", self.protocol.as_str());
+        json::text_field(out, "method", details.method.as_str());
         if let Some(authority) = details.authority() {
-            text_field(out, "authority", authority);
+            json::text_field(out, "authority", authority);
         }
         let path = details.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-        text_field(out, "path", path.get(..path.floor_char_boundary(PATH)).unwrap_or_default());
+        json::text_field(out, "path", path.get(..path.floor_char_boundary(PATH)).unwrap_or_default());
         if let Some(agent) = &details.user_agent {
-            text_field(out, "user_agent", &String::from_utf8_lossy(agent.as_bytes()));
+            json::text_field(out, "user_agent", &String::from_utf8_lossy(agent.as_bytes()));
         }
     }
 
     fn write_answer(&self, out: &mut Vec<u8>) {
         if self.status != 0 {
-            put(out, format_args!(",\"status\":{}", self.status));
+            json::number_field(out, "status", self.status.into());
         }
         if let Some(status) = self.grpc {
-            put(out, format_args!(",\"grpc_status\":{status}"));
+            json::number_field(out, "grpc_status", status.into());
         }
-        put(out, format_args!(",\"flags\":\"{}\"", self.flags));
+        json::text_field(out, "flags", &self.flags.text());
         milliseconds(out, "duration_ms", self.took_ns());
         if let Some(after) = self.first_byte_after_ns() {
             milliseconds(out, "first_byte_ms", after);
         }
-        let (asked, answered) = (self.request_bytes, self.response_bytes);
-        put(out, format_args!(",\"request_bytes\":{asked},\"response_bytes\":{answered}"));
+        json::number_field(out, "request_bytes", self.request_bytes);
+        json::number_field(out, "response_bytes", self.response_bytes);
     }
 
     fn write_attempts(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"attempts\":[");
         for (place, attempt) in self.details.attempts.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
-            put(out, format_args!("{comma}{{\"endpoint\":\"{}\"", attempt.address));
+            out.extend_from_slice(if place > 0 { b",{\"endpoint\":" } else { b"{\"endpoint\":" });
+            json::address(out, attempt.address);
             match attempt.outcome {
-                AttemptOutcome::Status(status) => put(out, format_args!(",\"status\":{status}")),
-                AttemptOutcome::Failed(why) => text_field(out, "failed", why),
+                AttemptOutcome::Status(status) => json::number_field(out, "status", status.into()),
+                AttemptOutcome::Failed(why) => json::text_field(out, "failed", why),
             }
             milliseconds(out, "took_ms", attempt.took_ns);
-            put(out, format_args!(",\"hedge\":{}}}", attempt.hedge));
+            json::value_field(out, "hedge", &attempt.hedge);
+            out.push(b'}');
         }
         out.push(b']');
     }
@@ -139,22 +143,25 @@ impl Finished {
 /// Whole and thousandths.
 fn milliseconds(out: &mut Vec<u8>, name: &str, nanoseconds: u64) {
     let micros = nanoseconds / 1000;
-    put(out, format_args!(",\"{name}\":{}.{:03}", micros / 1000, micros % 1000));
+    json::number_field(out, name, micros / 1000);
+    out.push(b'.');
+    json::padded(out, micros % 1000, 3);
 }
 
 /// Each field line on its own, since a name may come more than once.
 fn write_headers(out: &mut Vec<u8>, field: &str, headers: &HeaderMap, shown: &[HeaderName]) {
-    put(out, format_args!(",\"{field}\":["));
+    json::field(out, field);
+    out.push(b'[');
     for (place, (name, value)) in headers.iter().enumerate() {
         if place > 0 {
             out.push(b',');
         }
         out.push(b'[');
-        write_text(out, name.as_str());
+        json::text(out, name.as_str());
         out.push(b',');
         match shown.contains(name) {
-            true => write_text(out, &String::from_utf8_lossy(value.as_bytes())),
-            false => write_text(out, REDACTED),
+            true => json::text(out, &String::from_utf8_lossy(value.as_bytes())),
+            false => json::text(out, REDACTED),
         }
         out.push(b']');
     }

@@ -231,11 +231,16 @@ impl Requests {
 
     /// Hands a finished request to all who want it.
     fn tell(&self, worker: usize, finished: Finished, log: bool) {
-        let finished = Arc::new(finished);
         if log {
             self.0.options.log.request(worker, &finished);
         }
-        if self.0.options.spans.is_on() && finished.details.trace.is_some_and(|trace| trace.recorded) {
+        let recorded = finished.details.trace.is_some_and(|trace| trace.recorded);
+        let spanned = self.0.options.spans.is_on() && recorded;
+        if !spanned && !self.0.taps.any() {
+            return;
+        }
+        let finished = Arc::new(finished);
+        if spanned {
             self.0.options.spans.push(&finished);
         }
         self.0.taps.tell(&finished);

@@ -133,7 +133,7 @@ fn hexadecimal(digits: &[u8]) -> Option<u128> {
 }
 
 /// Fills `place` from the right.
-pub(super) fn write_hexadecimal(place: &mut [u8], mut value: u128) {
+pub(in crate::observe) fn write_hexadecimal(place: &mut [u8], mut value: u128) {
     for digit in place.iter_mut().rev() {
         let low = (value & 0xf) as u8;
         *digit = if low < 10 { b'0' + low } else { b'a' + low - 10 };

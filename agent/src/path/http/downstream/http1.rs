@@ -142,7 +142,8 @@ async fn linger(near: &Near) {
         }
         let unread = reader.has_buffered() || !reader.body_ended();
         let mut sink = writer.into_sink();
-        if sink.finish().is_err() || !unread {
+        // What is closed with nothing unread ends in order by itself.
+        if !unread || sink.finish().is_err() {
             return;
         }
         let (mut source, _) = reader.into_parts();
