@@ -18,15 +18,9 @@ pub(crate) fn run(name: &str, why: &str, arguments: &[String]) -> Result<(), Str
     // One command for both: two would ask for dependencies with different features, and compile those twice.
     let mut build = Command::new("cargo");
     build.args(["build", "--release", "-p", "posthaste", "-p", "posthaste-tests"]);
-<<<<<<< HEAD
     // The peer is the program in some pods of the demo.
     build.args(["--bin", "posthaste", "--bin", "posthaste-peer", "--bin", name]);
     build.current_dir(workspace::root());
-=======
-    build
-        .args(["--bin", "posthaste", "--bin", "posthaste-peer", "--bin", name])
-        .current_dir(workspace::root());
->>>>>>> bench
     run::run(&mut build).map_err(|error| error.to_string())?;
     if !run::is_root() {
         println!("{name}: runs through sudo, because it {why}");

@@ -31,14 +31,11 @@ pub enum Case {
     Bulk8,
     /// Memory of idle connections.
     Idle,
-<<<<<<< HEAD
     /// One agent in a cluster of 10,000 Services with 100,000 endpoints, of which 100 change in a second.
     #[value(name = "scale-100k")]
     Scale100k,
-=======
     /// A pod with a modest load beside one on the same node with a hundred times as much.
     Neighbour,
->>>>>>> bench
 }
 
 impl fmt::Display for Case {
@@ -51,11 +48,8 @@ impl fmt::Display for Case {
             Self::Bulk1 => "bulk-1",
             Self::Bulk8 => "bulk-8",
             Self::Idle => "idle",
-<<<<<<< HEAD
             Self::Scale100k => "scale-100k",
-=======
             Self::Neighbour => "neighbour",
->>>>>>> bench
         })
     }
 }
@@ -65,17 +59,13 @@ impl Case {
     /// pair of other proxies. Only the TCP cases ask about congestion control: those of HTTP have one for all.
     #[must_use]
     pub fn applies_to(self, kind: Kind) -> bool {
-<<<<<<< HEAD
         if self == Self::Scale100k {
             return kind == Kind::Posthaste;
         }
-        let pair = match kind {
-=======
         match kind {
             Kind::Direct => self != Self::Idle,
             Kind::Posthaste => true,
             Kind::PosthasteKernelCc => !self.is_http() && self != Self::Idle,
->>>>>>> bench
             Kind::HaproxyTcp => !self.is_http(),
             Kind::HaproxyHttp | Kind::EnvoyHttp => self.is_http() && self != Self::Neighbour,
         }
@@ -105,11 +95,8 @@ impl Case {
             Self::Bulk1 => bulk(subject, 1, plan.seconds),
             Self::Bulk8 => bulk(subject, 8, plan.seconds),
             Self::Idle => idle(subject, plan.idle_connections),
-<<<<<<< HEAD
             Self::Scale100k => super::scale::measure(plan.seconds),
-=======
             Self::Neighbour => neighbour::measure(subject, plan.seconds),
->>>>>>> bench
         }
     }
 }

@@ -32,11 +32,7 @@ pub struct Sample {
 }
 
 impl Sample {
-<<<<<<< HEAD
-    fn fields(&self) -> [(&'static str, Option<f64>); 10] {
-=======
-    fn fields(&self) -> [(&'static str, Option<f64>); 8] {
->>>>>>> bench
+    fn fields(&self) -> [(&'static str, Option<f64>); 11] {
         [
             ("rate", self.rate),
             ("p50_ms", self.p50_ms),

@@ -157,7 +157,7 @@ impl Requests {
     pub fn refused(&self, worker: usize, request: RefusedRequest) {
         self.0.malformed.count(request.what);
         if request.status >= self.0.options.log_rule.min_status {
-            self.0.options.log.refused(worker, request);
+            self.0.options.log.refused(worker, &request);
         }
     }
 

@@ -6,7 +6,10 @@
 
 use super::RequestFlag;
 use crate::{
-    observe::line::{Side, put, text_field, write_sides, write_time},
+    observe::{
+        json,
+        line::{Side, write_sides},
+    },
     snapshot::Workload,
 };
 use std::{net::SocketAddr, sync::Arc};
@@ -31,14 +34,14 @@ pub struct RefusedRequest {
 impl RefusedRequest {
     /// The line of the access log. `wall_offset_ns` turns agent time into nanoseconds since 1970.
     pub(crate) fn write_line(&self, out: &mut Vec<u8>, wall_offset_ns: u64) {
-        out.extend_from_slice(b"{\"time\":\"");
-        write_time(out, self.at_ns.saturating_add(wall_offset_ns));
-        put(out, format_args!("\",\"event\":\"malformed\",\"connection\":\"{:016x}\"", self.connection_id));
-        put(
-            out,
-            format_args!(",\"status\":{},\"flags\":\"{}\"", self.status, RequestFlag::Malformed.as_str()),
-        );
-        text_field(out, "what", self.what);
+        out.extend_from_slice(b"{\"time\":");
+        json::time(out, self.at_ns.saturating_add(wall_offset_ns));
+        json::text_field(out, "event", "malformed");
+        json::field(out, "connection");
+        json::hexadecimal(out, self.connection_id.into(), 16);
+        json::number_field(out, "status", self.status.into());
+        json::text_field(out, "flags", RequestFlag::Malformed.as_str());
+        json::text_field(out, "what", self.what);
         let source = Side { pod: self.pod.as_deref(), proved: None, address: Some(self.client) };
         let destination = Side { pod: None, proved: None, address: None };
         write_sides(out, [source, destination]);
