@@ -41,8 +41,6 @@ use crate::{
 const NAMESPACE_THREADS: usize = 2;
 /// How often what failed is tried again and namespaces are looked at.
 const RETRY: Duration = Duration::from_secs(1);
-/// A worker that has not come round its loop for so long never will.
-const STUCK: Duration = Duration::from_secs(30);
 /// How long a worker may take to stop after its drain.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Workers that were told to stop have closed their listeners by then.
@@ -272,7 +270,8 @@ impl Agent {
     fn watch_workers(&self) -> Result<(), StartError> {
         let now = monotonic_ns();
         for (index, worker) in self.workers.iter().enumerate() {
-            if let Some(what) = ailment(worker.has_ended(), now.saturating_sub(worker.alive_ns())) {
+            if let Some(what) = heartbeat::ailment(worker.has_ended(), now.saturating_sub(worker.alive_ns()))
+            {
                 if let Some(heartbeat) = self.kernel.heartbeat() {
                     heartbeat.stop();
                 }
@@ -373,28 +372,6 @@ impl Agent {
     }
 }
 
-/// What is wrong with a worker that came round its loop so many nanoseconds ago.
-fn ailment(has_ended: bool, silent_ns: u64) -> Option<&'static str> {
-    match has_ended {
-        true => Some("has ended"),
-        false => (u128::from(silent_ns) > STUCK.as_nanos()).then_some("is stuck"),
-    }
-}
-
 fn wanted_identities(snapshot: &Snapshot) -> HashSet<crate::snapshot::SpiffeId> {
     snapshot.local_pods.values().map(|pod| pod.workload.identity.clone()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_given_up_when_it_ended_or_is_silent_for_long() {
-        let seconds = |count: u64| count * 1_000_000_000;
-        assert_eq!(ailment(false, 0), None);
-        assert_eq!(ailment(false, seconds(29)), None, "the heartbeat stops long before, and may come back");
-        assert_eq!(ailment(false, seconds(31)), Some("is stuck"));
-        assert_eq!(ailment(true, 0), Some("has ended"));
-    }
 }

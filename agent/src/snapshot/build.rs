@@ -76,8 +76,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &pods.workloads,
         &policies,
         context,
-        &learnt,
-        origins::Unchanged::since(previous, &pods.workloads),
+        (&learnt, origins::Unchanged::since(previous, &pods.workloads)),
         &mut problems,
     );
     let routes = routes::read(inputs, &services, previous, &mut problems);

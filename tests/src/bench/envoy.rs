@@ -25,8 +25,8 @@ pub fn pair(world: &World, client: &Site, server: &Site) -> Result<(Vec<Running>
     let out = tls("Upstream", &certificates.near, &certificates.root);
     let mut into = tls("Downstream", &certificates.far, &certificates.root);
     into["typed_config"]["require_client_certificate"] = json!(true);
-    let near = configuration(listener(near_address, None), cluster(far_address, Some(out)));
-    let far = configuration(listener(far_address, Some(into)), cluster(application, None));
+    let near = configuration(&listener(near_address, None), &cluster(far_address, Some(&out)));
+    let far = configuration(&listener(far_address, Some(&into)), &cluster(application, None));
     let running = vec![start(client, &near, NEAR_PORT)?, start(server, &far, FAR_PORT)?];
     Ok((running, near_address))
 }
@@ -41,7 +41,7 @@ fn start(site: &Site, configuration: &Value, port: u16) -> Result<Running, Fault
     if running.alive() { Ok(running) } else { Err(Fault::new(format!("envoy ended: {}", running.stderr()))) }
 }
 
-fn configuration(listener: Value, cluster: Value) -> Value {
+fn configuration(listener: &Value, cluster: &Value) -> Value {
     json!({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
 }
 
@@ -49,7 +49,7 @@ fn address(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }
 
-fn listener(at: SocketAddr, tls: Option<Value>) -> Value {
+fn listener(at: SocketAddr, tls: Option<&Value>) -> Value {
     let everything = json!({"match": {"prefix": "/"}, "route": {"cluster": "onward"}});
     let router = json!({"name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
@@ -64,7 +64,7 @@ fn listener(at: SocketAddr, tls: Option<Value>) -> Value {
     json!({"name": "all", "address": address(at), "filter_chains": [without_nulls(chain)]})
 }
 
-fn cluster(to: SocketAddr, tls: Option<Value>) -> Value {
+fn cluster(to: SocketAddr, tls: Option<&Value>) -> Value {
     let endpoint = json!({"endpoint": {"address": address(to)}});
     without_nulls(json!({
         "name": "onward",

@@ -13,11 +13,14 @@ pub(crate) struct Place {
     pub(crate) node: Arc<str>,
 }
 
-/// The pods that run, by uid, and how many there are of each kind.
+/// How many pods run as a service account, by its namespace and name.
+type Accounts = HashMap<(Arc<str>, Arc<str>), u32>;
+
+/// The pods that run, by uid, and those of each node by service account.
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
     pods: HashMap<Arc<str>, Place>,
-    running: HashMap<Arc<str>, HashMap<(Arc<str>, Arc<str>), u32>>,
+    running: HashMap<Arc<str>, Accounts>,
 }
 
 impl Placement {

@@ -64,7 +64,7 @@ fn name(seen: &Seen) -> Name {
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// What the server said.
-    Status(Status),
+    Status(Box<Status>),
     /// What went wrong on the way.
     Way(String),
     /// Nobody takes the changes any more.
@@ -132,7 +132,7 @@ impl Stream {
                     listener.tell(Change::End).await?;
                 }
             }
-            WatchEvent::Error(status) => return Err(Trouble::Status(*status)),
+            WatchEvent::Error(status) => return Err(Trouble::Status(status)),
         }
         self.worked = true;
         Ok(())

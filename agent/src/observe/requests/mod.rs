@@ -154,10 +154,10 @@ impl Requests {
     }
 
     /// A request that is not unambiguous HTTP was refused.
-    pub fn refused(&self, worker: usize, request: RefusedRequest) {
+    pub fn refused(&self, worker: usize, request: &RefusedRequest) {
         self.0.malformed.count(request.what);
         if request.status >= self.0.options.log_rule.min_status {
-            self.0.options.log.refused(worker, &request);
+            self.0.options.log.refused(worker, request);
         }
     }
 

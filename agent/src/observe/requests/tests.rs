@@ -128,7 +128,7 @@ fn a_scrape_shows_istios_metrics_and_ours() {
     eventful(&requests, 0, 200);
     eventful(&requests, 1, 200);
     eventful(&requests, 1, 503);
-    requests.refused(0, refused(&pod("web-1", "web"), "bare_lf"));
+    requests.refused(0, &refused(&pod("web-1", "web"), "bare_lf"));
     let text = scrape(&requests);
     let totals = samples(&text, "istio_requests_total");
     let good = totals.iter().find(|(labels, _)| labels.contains("response_code=\"200\"")).unwrap();

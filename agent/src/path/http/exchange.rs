@@ -84,7 +84,7 @@ impl Session {
             at_ns: monotonic_ns(),
         };
         tracing::debug!(client = %self.client, status, what, "a request was refused");
-        self.worker.shared.requests.refused(self.worker.index(), refused);
+        self.worker.shared.requests.refused(self.worker.index(), &refused);
     }
 }
 

@@ -79,8 +79,7 @@ pub(super) fn read(
     workloads: &HashMap<IpAddr, Arc<Workload>>,
     policies: &Policies,
     context: &Context,
-    learnt: &Learnt<'_>,
-    unchanged: Unchanged<'_>,
+    (learnt, unchanged): (&Learnt<'_>, Unchanged<'_>),
     problems: &mut Vec<Problem>,
 ) -> Services {
     let mut oldest: Vec<&Arc<input::Service>> = services.iter().collect();
