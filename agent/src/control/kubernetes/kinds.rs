@@ -1,4 +1,4 @@
-//! What is watched: the kinds that the mesh reads, as the API server names them.
+//! What is watched: the kinds that the mesh reads, as the API server names them. Names alone, no requests.
 
 use kube::core::{ApiResource, GroupVersion};
 

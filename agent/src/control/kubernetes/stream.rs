@@ -181,7 +181,7 @@ impl Stream {
 impl From<kube::Error> for Trouble {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::Status(*status),
+            kube::Error::Api(status) => Self::Status(status),
             other => Self::Way(whole(&other)),
         }
     }
