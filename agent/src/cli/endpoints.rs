@@ -141,10 +141,10 @@ mod tests {
         let text = text(&[port], Fit { width: Some(80), wide: false });
         let expected = "cart.shop:80  IPv4  power_of_two\n\
             under way: requests 2/8192\n\
-            ENDPOINT        POD  WEIGHT  RESPONSE  RUNNING  STATE    FOR    WHY\n\
-            10.0.1.9:8080   -    100.0%  1.5ms     0        healthy  -      -\n\
-            10.0.1.10:8080  -    100.0%  1.5ms     0        spared   900ms  -\n\
-            10.0.1.11:8080  -    0.0%    1.5ms     0        ejected  1m1s   success_rate\n";
+            ENDPOINT        WEIGHT  RESPONSE  RUNNING  CONNS  STATE    FOR    WHY\n\
+            10.0.1.9:8080   100.0%  1.5ms     0        0      healthy  -      -\n\
+            10.0.1.10:8080  100.0%  1.5ms     0        0      spared   900ms  -\n\
+            10.0.1.11:8080  0.0%    1.5ms     0        0      ejected  1m1s   success_rate\n";
         assert_eq!(text, expected);
     }
 }

@@ -67,7 +67,7 @@ fn the_rights_are_what_is_needed_and_no_more() {
         let part = format!("--subresource={part}");
         let said = cluster.kubectl(&["auth", "can-i", verb, what, &part, &place, &whom]);
         // `no` is a failure of the command.
-        said.map_or_else(|fault| fault.to_string(), |said| said).trim().ends_with("yes")
+        said.unwrap_or_else(|fault| fault.to_string()).trim().ends_with("yes")
     };
     let (agent, ca) = ("posthaste-agent", "posthaste-ca");
     let table = [
@@ -115,7 +115,7 @@ fn an_agent_writes_annotations_of_its_own_pods_and_nothing_else() {
     let captured = json!({"metadata": {"annotations": {"posthaste.dev/captured": "true"}}});
     eventually("the admission policy and the role to count", || patch("here", &captured)).unwrap();
     let refusals = [
-        ("there", captured.clone(), "only pods of its own node"),
+        ("there", captured, "only pods of its own node"),
         (
             "here",
             json!({"metadata": {"annotations": {"vault.example/role": "admin"}}}),
