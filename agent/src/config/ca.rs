@@ -87,7 +87,7 @@ pub struct ClusterArguments {
     /// Namespace of the CA's Secrets and its ConfigMap
     #[arg(long, value_name = "NAME", default_value = "posthaste-system", env = "POSTHASTE_NAMESPACE")]
     pub namespace: String,
-    /// Kubeconfig; the pod's own service account, or $KUBECONFIG, unless given
+    /// Kubeconfig; the pod's own service account unless given
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
 //! `posthaste ca --kubernetes`: the CA as a Deployment. Replicas share nothing but one Secret, and whoever wins its creation
-//! makes the root; agents are known by their tokens and get certificates for the pods of their own node.
+//! makes the root; agents are known by their tokens and get certificates for the pods of their own node. Beside it the status of
+//! policies is written.
 
 mod caller;
 mod gate;
@@ -13,10 +14,7 @@ mod pods;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub(crate) use gate::ClusterGate;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::Client;
 use pods::Pods;
 
 use super::{
@@ -26,7 +24,13 @@ use super::{
     gate::Gate,
     listen::{self, Serving},
 };
-use crate::tls::Clock;
+use crate::{
+    control::kubernetes::{
+        connect::{ConnectError, connect},
+        policy_status,
+    },
+    tls::Clock,
+};
 use keeper::{Keeper, Names};
 
 /// What `posthaste ca --kubernetes` is started with.
@@ -34,7 +38,7 @@ use keeper::{Keeper, Names};
 pub struct ClusterOptions {
     /// What is signed.
     pub signing: SigningOptions,
-    /// Kubeconfig; the pod's own service account, or what `KUBECONFIG` names, where there is none.
+    /// Kubeconfig; the pod's own service account where there is none.
     pub kubeconfig: Option<PathBuf>,
     /// Namespace of the CA's Secret and ConfigMap.
     pub namespace: String,
@@ -56,8 +60,8 @@ pub struct ClusterOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// No API server is named, or its address or credentials cannot be used.
-    #[error("the API server: {0}; run in a pod with a service account, or give --kubeconfig")]
-    Config(String),
+    #[error(transparent)]
+    Connect(ConnectError),
     /// The API server refused or is away.
     #[error("the API server: {0}")]
     Api(#[from] kube::Error),
@@ -99,9 +103,11 @@ impl ClusterOptions {
 /// An address is taken, or the API server cannot be named. One that is away is waited for.
 pub async fn run(options: &ClusterOptions, stop: impl Future<Output = ()> + Send) -> Result<(), CaError> {
     let clock = Clock::system();
-    let client = client(options).await?;
+    let client = connect(options.kubeconfig.as_deref()).await.map_err(ClusterError::Connect)?.client;
     let keeper = Arc::new(options.keeper(&client, &clock));
     let pods = Pods::follow(client.clone());
+    // One or two of these in a cluster, and both run here.
+    let judging = tokio::spawn(policy_status::keep(client.clone()));
     let accounts = options.agent_accounts.clone();
     let gate = ClusterGate::new(client, pods, options.audience.clone(), accounts, clock.clone());
     let gate = Arc::new(gate);
@@ -124,6 +130,7 @@ pub async fn run(options: &ClusterOptions, stop: impl Future<Output = ()> + Send
     };
     listen::bind_with(serving, clock).await?.serve(stop).await;
     following.abort();
+    judging.abort();
     Ok(())
 }
 
@@ -132,19 +139,7 @@ pub async fn run(options: &ClusterOptions, stop: impl Future<Output = ()> + Send
 /// # Errors
 /// The Secret cannot be read or written, or its roots are given by somebody else.
 pub async fn rotate(options: &ClusterOptions) -> Result<String, CaError> {
-    let keeper = options.keeper(&client(options).await?, &Clock::system());
+    let connection = connect(options.kubeconfig.as_deref()).await.map_err(ClusterError::Connect)?;
+    let keeper = options.keeper(&connection.client, &Clock::system());
     Ok(keeper.rotate().await?)
-}
-
-async fn client(options: &ClusterOptions) -> Result<Client, ClusterError> {
-    let unusable = |error: &dyn std::fmt::Display| ClusterError::Config(error.to_string());
-    let config = match &options.kubeconfig {
-        Some(path) => {
-            let read = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
-            let chosen = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(read, &chosen).await.map_err(|error| unusable(&error))?
-        }
-        None => Config::infer().await.map_err(|error| unusable(&error))?,
-    };
-    Client::try_from(config).map_err(|error| unusable(&error))
 }

@@ -160,6 +160,10 @@ mod tests {
         let late = at(3650 - 364);
         let step = next_of(std::slice::from_ref(&old), None, late);
         assert_eq!(step, Some(Step::Make { signs_from: late + RULES.overlap }));
-        assert_eq!(next_of(std::slice::from_ref(&old), Some(&given(&old)), late), None, "whoever gave it renews it");
+        assert_eq!(
+            next_of(std::slice::from_ref(&old), Some(&given(&old)), late),
+            None,
+            "whoever gave it renews it"
+        );
     }
 }
