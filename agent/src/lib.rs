@@ -5,7 +5,6 @@
 
 pub mod bpf;
 pub mod ca;
-pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -50,7 +50,7 @@ fn requirements() -> Vec<RequirementView> {
     let view = |found: bpf::Requirement| RequirementView {
         name: found.name.to_owned(),
         found: found.found,
-        required: found.needed,
+        required: true,
         detail: found.detail,
         advice: found.advice.to_owned(),
     };

@@ -13,7 +13,8 @@ use agent_common::{Address, Direction, ExcludedPort, ListenerKey, PodCounters, P
 use aya::maps::MapError;
 
 use super::{
-    Capture, CaptureError, WantedPod, load,
+    Capture, CaptureError, WantedPod,
+    load::{self, Constants, Source},
     maps::{self, Plain},
     plan::{self, Family, Listeners, Op, PodState, State},
 };
@@ -29,6 +30,9 @@ impl Capture {
             pods: pods.values().map(|pod| (pod.cookie, pod_state(pod))).collect(),
             node_addresses: node_addresses.iter().map(|address| Address::from(*address).words).collect(),
         };
+        let config = Arc::clone(&self.config);
+        let constants = Constants::of(&config);
+        let mut source = Source::new(&config, &constants);
         let mut problems = shared_namespaces(wanted, &pods);
         let mut failed = BTreeSet::new();
         for op in plan::plan(&self.applied, &state) {
@@ -36,7 +40,7 @@ impl Capture {
             if matches!(op, Op::Enrol(cookie, _) if failed.contains(&cookie)) {
                 continue;
             }
-            match self.execute(&op, &pods) {
+            match self.execute(&op, &pods, &mut source) {
                 Ok(()) => self.applied.note(&op),
                 Err(error) => {
                     failed.extend(op.pod());
@@ -56,7 +60,12 @@ impl Capture {
         problems
     }
 
-    fn execute(&mut self, op: &Op, pods: &BTreeMap<u64, &WantedPod>) -> Result<(), CaptureError> {
+    fn execute<'a>(
+        &mut self,
+        op: &Op,
+        pods: &BTreeMap<u64, &'a WantedPod>,
+        source: &mut Source<'a>,
+    ) -> Result<(), CaptureError> {
         let maps = &mut self.maps;
         match op {
             Op::AddNodeAddress(address) => maps
@@ -83,7 +92,7 @@ impl Capture {
                 removed(maps.listeners.remove(&Plain(listener_key(*cookie, *family))), maps::LISTENERS)
             }
             Op::Attach(cookie) => match pods.get(cookie) {
-                Some(pod) => load::attach_pod(&mut self.source, pod.cookie, pod.netns.as_fd()),
+                Some(pod) => load::attach_pod(source, &pod.cookie, pod.netns.as_fd()),
                 None => Ok(()),
             },
             Op::Detach(cookie) => load::detach_pod(&self.config, *cookie),
@@ -179,7 +188,7 @@ fn listener_key(cookie: u64, family: Family) -> ListenerKey {
 }
 
 /// Removing what is not there is done.
-pub(super) fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), CaptureError> {
+fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), CaptureError> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(()),

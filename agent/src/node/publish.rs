@@ -9,12 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    control::{
-        captured::{self, CapturedPods, PodName},
-        reading::Reading,
-    },
+    control::reading::Reading,
     snapshot::{
-        LocalPod, Problem, Snapshot, Workload,
+        Problem, Snapshot,
         build::{Context, build},
     },
 };
@@ -30,8 +27,6 @@ pub struct Published {
     pub reading: Arc<ArcSwap<Reading>>,
     /// Of the objects, of this node's pods, of the kernel; sorted.
     pub problems: Arc<ArcSwap<Vec<Problem>>>,
-    /// The pods that this node captures, for whoever tells other nodes.
-    pub captured: watch::Sender<Arc<CapturedPods>>,
     /// The first complete snapshot is published and its pods are enrolled.
     pub ready: Arc<AtomicBool>,
     /// A signal to stop has come.
@@ -61,17 +56,13 @@ pub struct Publisher {
     context: Context,
     /// Problems of the objects, kept until the next reading.
     of_objects: Vec<Problem>,
-    /// What the annotation of captured pods says.
-    captured_value: Arc<str>,
 }
 
 impl Publisher {
-    /// Writes to `published`; `context` is what a snapshot is built with beside the objects, `started` when the agent started,
-    /// seconds since 1970.
+    /// Writes to `published`; `context` is what a snapshot is built with beside the objects.
     #[must_use]
-    pub fn new(published: Published, context: Context, started: i64) -> Self {
-        let captured_value = captured::value(&context.node, started);
-        Self { published, context, of_objects: Vec::new(), captured_value }
+    pub fn new(published: Published, context: Context) -> Self {
+        Self { published, context, of_objects: Vec::new() }
     }
 
     /// Builds and publishes a snapshot.
@@ -111,22 +102,6 @@ impl Publisher {
             tracing::warn!(%problem, "problem");
         }
         self.published.problems.store(Arc::new(all));
-    }
-
-    /// Publishes which pods are captured, where that changed.
-    pub fn publish_captured<'pods>(&self, pods: impl Iterator<Item = &'pods LocalPod>) {
-        let named = |pod: &LocalPod| {
-            let Workload { uid, namespace, name, .. } = &*pod.workload;
-            (uid.clone(), PodName { namespace: namespace.clone(), name: name.clone() })
-        };
-        let now = CapturedPods { value: Arc::clone(&self.captured_value), pods: pods.map(named).collect() };
-        self.published.captured.send_if_modified(|told| {
-            let is_news = **told != now;
-            if is_news {
-                *told = Arc::new(now);
-            }
-            is_news
-        });
     }
 
     /// The node serves from now on.

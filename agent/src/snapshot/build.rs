@@ -20,7 +20,7 @@ use super::{MtlsMode, Problem, Snapshot, input::Inputs};
 
 /// Label on Namespaces (`enabled`) and Pods (`disabled`).
 pub const MESH_LABEL: &str = "posthaste.dev/mesh";
-/// Annotation on Pods: the path that names the network namespace, where it is not found by the pod's cgroup.
+/// Annotation on Pods: the path that names the network namespace.
 pub const NETNS_ANNOTATION: &str = "posthaste.dev/netns";
 /// Annotation on Pods: destination ports that leave uncaptured.
 pub const EXCLUDE_OUTBOUND_ANNOTATION: &str = "posthaste.dev/exclude-outbound-ports";
@@ -95,8 +95,6 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         origins: services.origins,
         local_pods: pods.local,
         uncaptured: pods.uncaptured,
-        bystanders: pods.bystanders,
-        has_strict: enrolment.values().any(|one| one.enabled && one.mtls == MtlsMode::Strict),
     };
     (snapshot, problems)
 }

@@ -17,7 +17,7 @@ pub(crate) enum Need {
 }
 
 /// (program, Debian package, what for).
-pub(crate) const PROGRAMS: [(&str, &str, Need); 16] = [
+pub(crate) const PROGRAMS: [(&str, &str, Need); 15] = [
     ("cc", "gcc", Need::Build),
     ("make", "make", Need::Build),
     ("git", "git", Need::Build),
@@ -31,7 +31,6 @@ pub(crate) const PROGRAMS: [(&str, &str, Need); 16] = [
     ("aiosmtpd", "python3-aiosmtpd", Need::Test),
     ("iperf3", "iperf3", Need::Test),
     ("nginx", "nginx-light", Need::Test),
-    ("nft", "nftables", Need::Test),
     ("haproxy", "haproxy", Need::Bench),
     ("wrk", "wrk", Need::Bench),
 ];

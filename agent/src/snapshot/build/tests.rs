@@ -44,7 +44,7 @@ pub(crate) fn context() -> Context {
     }
 }
 
-pub(crate) fn snapshot(yaml: &str) -> (Snapshot, Vec<Problem>) {
+pub(super) fn snapshot(yaml: &str) -> (Snapshot, Vec<Problem>) {
     build(&inputs(yaml), &context(), None)
 }
 
