@@ -33,7 +33,11 @@ pub mod upgrade;
 pub mod upstream;
 mod watch;
 
-use std::rc::Rc;
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
 
 use bytes::Bytes;
 use http::Version;
@@ -46,13 +50,7 @@ pub use exchange::Session;
 /// Serves a captured connection whose client speaks `version`, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
 pub async fn serve(near: TcpStream, version: Version, session: Rc<Session>) -> CloseReason {
-    let (stopping, leaving) = (session.worker.draining(), session.pod.leaving());
-    let leaving = async {
-        tokio::select! {
-            _ = stopping => {}
-            () = leaving => {}
-        }
-    };
+    let leaving = leaving(Rc::clone(&session));
     if version == Version::HTTP_2 {
         let windows = downstream::Windows::of_one_in(session.connections());
         downstream::serve_http2(near, windows, session, leaving).await;
@@ -60,6 +58,29 @@ pub async fn serve(near: TcpStream, version: Version, session: Rc<Session>) -> C
         downstream::serve_http1(near, Bytes::new(), session, leaving).await;
     }
     CloseReason::Finished
+}
+
+/// Resolves when the worker stops or the pod leaves the mesh. It is polled with each pass of a connection, so that it asks for a
+/// wake once and then only looks.
+fn leaving(session: Rc<Session>) -> impl Future<Output = ()> {
+    let (stopping, leaving) = (session.worker.draining(), session.pod.leaving());
+    let mut either = Box::pin(async {
+        tokio::select! {
+            _ = stopping => {}
+            () = leaving => {}
+        }
+    });
+    let mut asked: Option<Waker> = None;
+    poll_fn(move |context| {
+        if session.worker.is_draining() || session.pod.is_leaving() {
+            return Poll::Ready(());
+        }
+        if asked.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return Poll::Pending;
+        }
+        asked = Some(context.waker().clone());
+        either.as_mut().poll(context)
+    })
 }
 
 impl Handler for Session {
