@@ -76,7 +76,7 @@ def a_server_that_ends_is_not_missed():
     while not many(20)[b"one"]:
         time.sleep(0.2)
     turns = [queue.Queue() for _ in range(20)]
-    streams = [BOTH(iter(turn.get, None), timeout=20) for turn in turns]
+    streams = [BOTH(iter(turn.get, None), timeout=60) for turn in turns]
     for turn, stream in zip(turns, streams):
         turn.put(b"word")
         same(next(stream), b"WORD")
