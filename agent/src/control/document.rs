@@ -31,6 +31,8 @@ pub enum Kind {
     EndpointSlice,
     /// `posthaste.dev/v1alpha1`.
     TrafficPolicy,
+    /// `posthaste.dev/v1alpha1`.
+    AuthorizationPolicy,
     /// `gateway.networking.x-k8s.io/v1alpha1`.
     BackendTrafficPolicy,
     /// `gateway.networking.k8s.io/v1`.
@@ -65,6 +67,8 @@ pub enum Object {
     EndpointSlice(Arc<input::EndpointSlice>),
     /// A TrafficPolicy or an XBackendTrafficPolicy.
     TrafficPolicy(Arc<input::policy::TrafficPolicy>),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(Arc<input::authorization::AuthorizationPolicy>),
     /// An HTTPRoute or a GRPCRoute.
     Route(Arc<input::routes::Route>),
     /// A ReferenceGrant.
@@ -101,6 +105,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::TrafficPolicy => input::policy::KIND,
+            Self::AuthorizationPolicy => input::authorization::KIND,
             Self::BackendTrafficPolicy => policy::BACKEND_TRAFFIC_POLICY,
             Self::HttpRoute => RouteKind::Http.as_str(),
             Self::GrpcRoute => RouteKind::Grpc.as_str(),
@@ -116,7 +121,7 @@ impl Kind {
             Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::GrpcRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
-            Self::TrafficPolicy => &[policy::API_VERSION],
+            Self::TrafficPolicy | Self::AuthorizationPolicy => &[policy::API_VERSION],
             Self::BackendTrafficPolicy => &[policy::EXPERIMENTS],
         }
     }
@@ -124,7 +129,7 @@ impl Kind {
     fn parse(kind: &str) -> Option<Self> {
         let core = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice];
         let gateway = [Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
-        let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy];
+        let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy, Self::AuthorizationPolicy];
         core.into_iter().chain(gateway).chain(policies).find(|known| known.as_str() == kind)
     }
 }
@@ -139,6 +144,7 @@ impl Object {
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
             Self::TrafficPolicy(object) => &object.metadata,
+            Self::AuthorizationPolicy(object) => &object.metadata,
             Self::Route(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
         }
@@ -236,6 +242,9 @@ fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
         Kind::TrafficPolicy => typed(origin, kind, value)
             .and_then(|object| policy::traffic_policy(object, origin))
             .map(|object| Object::TrafficPolicy(object.into())),
+        Kind::AuthorizationPolicy => typed(origin, kind, value)
+            .and_then(|object| policy::authorization_policy(object, origin))
+            .map(|object| Object::AuthorizationPolicy(object.into())),
         Kind::BackendTrafficPolicy => typed(origin, kind, value)
             .and_then(|object| policy::backend_traffic_policy(object, origin))
             .map(|object| Object::TrafficPolicy(object.into())),

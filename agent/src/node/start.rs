@@ -256,6 +256,9 @@ impl Agent {
     async fn reload(&mut self) {
         let reading = Arc::clone(&self.readings.borrow_and_update());
         self.publisher.publish(&reading);
+        for worker in self.workers.iter() {
+            worker.tell(Command::DecideAgain);
+        }
         self.follow().await;
         self.publisher.set_ready();
     }

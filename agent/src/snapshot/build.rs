@@ -3,6 +3,7 @@
 //! What does not fit is left out with a [`Problem`]; where leaving out would open something (a mistyped `mtls`), the
 //! strict meaning is taken instead.
 
+mod authorization;
 mod enrolment;
 mod labels;
 mod pods;
@@ -29,6 +30,9 @@ pub const MTLS_ANNOTATION: &str = "posthaste.dev/mtls";
 /// Annotation on Namespaces: `open` or `closed`.
 pub const FAIL_MODE_ANNOTATION: &str = "posthaste.dev/fail-mode";
 
+/// Annotation on Namespaces: `allow` or `deny`, for callers that no AuthorizationPolicy speaks of.
+pub const DEFAULT_ACCESS_ANNOTATION: &str = "posthaste.dev/default-access";
+
 /// Where and for whom a snapshot is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
@@ -51,8 +55,11 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     let mut problems = Vec::new();
     let enrolment = enrolment::read(&inputs.namespaces, &mut problems);
     let policies = policy::read(inputs, &mut problems);
-    let pods = pods::read(&inputs.pods, &enrolment, &policies, context, previous, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);
+    let authorizations =
+        authorization::read(&inputs.authorization_policies, &slices, &inputs.services, &mut problems);
+    let asked = pods::Asked { enrolments: &enrolment, policies: &policies, authorizations: &authorizations };
+    let pods = pods::read(&inputs.pods, &asked, context, previous, &mut problems);
     let learnt = services::Learnt::of(previous);
     let services = services::read(
         &inputs.services,
@@ -63,6 +70,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &learnt,
         &mut problems,
     );
+    authorizations.check(&inputs.authorization_policies, &services.all, &mut problems);
     let routes = routes::read(inputs, &services, previous, &mut problems);
     problems.sort();
     problems.dedup();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
+    Authorization, EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
     policy::BulkheadLimits, protocol,
 };
 
@@ -86,6 +86,8 @@ pub struct LocalPod {
     pub exclude_outbound_ports: Vec<u16>,
     /// Own ports that are reached uncaptured, sorted.
     pub exclude_inbound_ports: Vec<u16>,
+    /// Who may call it.
+    pub authorization: Arc<Authorization>,
     /// What it may hold inside the agent.
     pub bulkhead: BulkheadLimits,
     /// What it holds, kept over snapshots.

@@ -88,6 +88,7 @@ impl Kept {
                 Object::Service(object) => inputs.services.push(object.clone()),
                 Object::EndpointSlice(object) => inputs.endpoint_slices.push(object.clone()),
                 Object::TrafficPolicy(object) => inputs.traffic_policies.push(object.clone()),
+                Object::AuthorizationPolicy(object) => inputs.authorization_policies.push(object.clone()),
                 Object::Route(object) => inputs.routes.push(object.clone()),
                 Object::ReferenceGrant(object) => inputs.reference_grants.push(object.clone()),
             }
