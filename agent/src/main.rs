@@ -6,7 +6,7 @@ use clap::Parser;
 use posthaste::{
     bpf,
     ca::{self, AuthorityOptions, CaOptions},
-    cli::{self, Arguments, Command},
+    cli::{self, Arguments, Command, cluster::place::is_plugin},
     config::{CaAction, CaArguments},
     node,
     observe::views::RequirementView,
@@ -14,12 +14,13 @@ use posthaste::{
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let Arguments { options, command } = Arguments::parse();
+    let Arguments { mut options, command } = Arguments::parse();
+    options.place.plugin = is_plugin(std::env::args().next().as_deref());
     let result = match command {
         Command::Inspect(command) => return cli::run(&options, &command, &requirements),
         Command::Agent(arguments) => {
             log(&arguments.log);
-            node::run(*arguments, options.admin_socket).map_err(|error| error.to_string())
+            node::run(*arguments, options.place.admin_socket).map_err(|error| error.to_string())
         }
         Command::Ca(arguments) => authority(*arguments),
     };

@@ -7,13 +7,13 @@ use crate::{
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
 };
 
 pub mod certs;
 pub mod check;
 pub mod client;
+pub mod cluster;
 pub mod connections;
 pub mod endpoints;
 pub mod routes;
@@ -25,6 +25,8 @@ pub mod terminal;
 pub mod top;
 pub mod units;
 pub mod workloads;
+
+use cluster::{ClusterError, place::Place};
 
 /// Where an agent listens unless it is told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/posthaste/admin.sock";
@@ -45,9 +47,9 @@ pub struct Arguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Of every command")]
 pub struct Options {
-    /// Unix socket of the agent
-    #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]
-    pub admin_socket: PathBuf,
+    /// Which agent is asked.
+    #[command(flatten)]
+    pub place: Place,
     /// How to show it
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -100,8 +102,11 @@ pub enum Inspect {
     Tap(tap::TapArguments),
     /// Certificates of the pods of this node
     Certs,
-    /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
+    /// Can this kernel and machine run the agent: what is needed, what is missing, what to do. With --context, --kubeconfig or as
+    /// a plug-in of kubectl: can the mesh work in that cluster
     Check,
+    /// Enrol a namespace of a cluster, or show what that would change
+    Enroll(cluster::enroll::EnrollArguments),
     /// The CustomResourceDefinitions of the mesh, for `kubectl apply --server-side -f -`
     Crds,
     /// Completions for a shell
@@ -120,6 +125,9 @@ pub enum CliError {
     /// Nothing of that name.
     #[error("no service `{0}`: `posthaste services` lists those that this agent knows")]
     NoService(String),
+    /// The cluster could not be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The answer could not be shown.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -170,6 +178,8 @@ pub fn execute(
             let text = crate::control::policy::crd::yaml().map_err(io::Error::other)?;
             out.write_all(text.as_bytes())?;
         }
+        Inspect::Enroll(arguments) => cluster::enroll::run(options, arguments, out)?,
+        Inspect::Check if options.place.is_cluster() => return cluster::check::run(options, out),
         Inspect::Check => return check::show(options, &requirements(), out),
         Inspect::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "posthaste", out);
@@ -213,6 +223,19 @@ mod tests {
         let arguments =
             Arguments::try_parse_from(["posthaste", "connections", "-o", "json", "--closed"]).unwrap();
         assert_eq!(arguments.options.output, Output::Json);
+    }
+
+    #[test]
+    fn which_agent_stands_before_the_command() {
+        let line = ["posthaste", "--pod", "shop/web", "connections", "--pod", "db"];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        assert_eq!(arguments.options.place.pod.as_deref(), Some("shop/web"));
+        let Command::Inspect(Inspect::Connections(connections)) = arguments.command else {
+            panic!("another command")
+        };
+        assert_eq!(connections.pod.as_deref(), Some("db"));
+        let both = Arguments::try_parse_from(["posthaste", "--pod", "shop/web", "--node", "one", "status"]);
+        assert!(both.is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -19,7 +20,7 @@ use crate::{
         Connections, Requests, Sources,
         access_log::AccessLogTarget,
         admin::{self, AdminError},
-        http::{self, Listener},
+        http::{self, Answers, Listener},
         metrics::Metrics,
         sources::TunnelCounts,
         views::{AuthorityView, CertificateView},
@@ -104,8 +105,29 @@ pub async fn start(
     let private = admin::listen(admin_socket)?;
     let answers = admin::public_answers(Arc::clone(&sources), Arc::clone(&metrics));
     tokio::spawn(http::serve(Listener::Tcp(public), answers));
-    tokio::spawn(http::serve(private, admin::admin_answers(sources, metrics)));
+    let answers = admin::admin_answers(sources, metrics);
+    if let Some(address) = arguments.admin_address {
+        tokio::spawn(serve_own(address, Arc::clone(&answers)));
+    }
+    tokio::spawn(http::serve(private, answers));
     Ok(())
+}
+
+/// Tries until the port is free: while an update is under way, the agent before this one holds it.
+async fn serve_own(address: SocketAddr, answers: Answers) {
+    let mut told = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) if told => drop(error),
+            Err(error) => {
+                tracing::warn!(%address, %error, "--admin-address is not free yet; trying on");
+                told = true;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    http::serve(Listener::Own(listener), answers).await;
 }
 
 fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {

@@ -42,6 +42,7 @@ pub mod http;
 mod line;
 pub mod metrics;
 pub mod otlp;
+mod peer_uid;
 pub(crate) mod query;
 pub mod reason;
 mod request_answers;
