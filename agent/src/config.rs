@@ -1,11 +1,16 @@
 //! Everything that can be set from outside, read once at start: flags of `posthaste agent` and `posthaste ca`.
 //! Nothing else reads flags or the environment.
 
+mod ca;
+
+pub use ca::{CaAction, CaArguments, ClusterArguments};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
+
+use crate::snapshot::MtlsMode;
 
 /// Ports 15001, 15006 and 15008 as in Istio ambient, so that people recognise them.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -21,31 +26,48 @@ pub struct AgentArguments {
     #[arg(long, env = "POSTHASTE_NODE")]
     pub node: String,
     /// Folder of Kubernetes objects as YAML: the mesh without an API server.
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    pub manifests: Option<PathBuf>,
+    /// Follow the API server of the cluster that this agent runs in.
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// With --kubernetes: reach the API server as this file says, instead of as a pod.
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub kubeconfig: Option<PathBuf>,
     /// Trust domain of every identity.
-    #[arg(long, default_value = "cluster.local")]
+    #[arg(long, default_value = "cluster.local", env = "POSTHASTE_TRUST_DOMAIN")]
     pub trust_domain: String,
-    /// Cluster name in metrics and in the `baggage` header.
-    #[arg(long, default_value = "Kubernetes")]
+    /// Cluster name in metrics, in the `baggage` header, and for CAs of several clusters (istiod's `clusterid`).
+    #[arg(long, default_value = "Kubernetes", env = "POSTHASTE_CLUSTER")]
     pub cluster: String,
+    /// What holds for enrolled namespaces without the annotation `posthaste.dev/mtls`: `permissive` takes plaintext from outside
+    /// the mesh, `strict` refuses it and fails closed.
+    #[arg(long, value_name = "permissive|strict", default_value = "permissive", env = "POSTHASTE_MTLS")]
+    pub mtls: Mtls,
     /// Zone of this node, for topology hints and `trafficDistribution`.
     #[arg(long)]
     pub zone: Option<String>,
     /// `embedded` runs the CA inside this agent (a single node); otherwise name one with --ca-address.
     #[arg(long, value_name = "embedded", conflicts_with = "ca_address")]
     pub ca: Option<EmbeddedCa>,
-    /// Address of the CA, as https://IP:PORT.
-    #[arg(long, value_name = "URL", requires = "ca_root", requires = "join_token_file")]
+    /// Address of any CA that speaks the Istio CA API (ours, istiod, istio-csr), as https://HOST:PORT.
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "ca_root",
+        requires = "join_token_file",
+        env = "POSTHASTE_CA_ADDRESS"
+    )]
     pub ca_address: Option<String>,
-    /// Roots that the CA's own certificate is checked against, PEM.
-    #[arg(long, value_name = "FILE")]
+    /// Roots that the CA's own certificate is checked against, PEM; read anew for each request.
+    #[arg(long, value_name = "FILE", env = "POSTHASTE_CA_ROOT")]
     pub ca_root: Option<PathBuf>,
     /// Name in the CA's own certificate.
-    #[arg(long, value_name = "NAME", default_value = "posthaste-ca")]
+    #[arg(long, value_name = "NAME", default_value = "posthaste-ca", env = "POSTHASTE_CA_NAME")]
     pub ca_name: String,
-    /// Token that lets this agent ask for certificates.
-    #[arg(long, value_name = "FILE")]
+    /// Token that lets this agent ask for certificates: a join token, or a projected service account token. Read anew for
+    /// each request.
+    #[arg(long, visible_alias = "ca-token-file", value_name = "FILE", env = "POSTHASTE_CA_TOKEN_FILE")]
     pub join_token_file: Option<PathBuf>,
     /// State folder, made with mode 0700: the embedded CA's root, and what survives a restart.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/posthaste")]
@@ -63,7 +85,7 @@ pub struct AgentArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
     /// Where the JSON access log goes: a path, `stdout` or `off`.
-    #[arg(long, value_name = "PATH", default_value = "stdout")]
+    #[arg(long, value_name = "PATH", default_value = "stdout", env = "POSTHASTE_ACCESS_LOG")]
     pub access_log: String,
     /// Share of requests that get a line in the access log, 0 to 1; those that failed always do.
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
@@ -108,9 +130,30 @@ pub struct AgentArguments {
     /// namespace's fail mode until the next agent comes.
     #[arg(long, value_name = "release|keep", default_value = "release")]
     pub on_stop: OnStop,
+    /// Wait for the other agent of this node to end, and take over then, instead of refusing to start; for rolling updates.
+    #[arg(long)]
+    pub stand_by: bool,
     /// How long a clean stop waits for connections to end.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub drain: Duration,
+}
+
+/// Values of `--mtls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mtls {
+    /// Plaintext from outside the mesh is taken.
+    Permissive,
+    /// It is refused.
+    Strict,
+}
+
+impl From<Mtls> for MtlsMode {
+    fn from(value: Mtls) -> Self {
+        match value {
+            Mtls::Permissive => Self::Permissive,
+            Mtls::Strict => Self::Strict,
+        }
+    }
 }
 
 /// The only value of `--ca`.
@@ -136,56 +179,6 @@ impl AgentArguments {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.workers.map_or_else(cores, usize::from)
     }
-}
-
-/// Flags of `posthaste ca`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct CaArguments {
-    /// Something else than serving.
-    #[command(subcommand)]
-    pub action: Option<CaAction>,
-    /// State folder, made with mode 0700: the roots and their keys, and `root.pem` for the agents.
-    #[arg(long, value_name = "DIR", required = true)]
-    pub state: Option<PathBuf>,
-    /// Where to serve the Istio CA API.
-    #[arg(long, value_name = "IP:PORT", required = true)]
-    pub listen: Option<SocketAddr>,
-    /// Trust domain; no other is signed for.
-    #[arg(long, default_value = "cluster.local")]
-    pub trust_domain: String,
-    /// Join tokens of agents, one a line, optionally after a node name; mode 0600.
-    #[arg(long, value_name = "FILE", required = true)]
-    pub join_token_file: Option<PathBuf>,
-    /// Further names or addresses in the CA's own certificate.
-    #[arg(long, value_name = "NAME")]
-    pub name: Vec<String>,
-    /// Validity of a certificate whose request does not say.
-    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
-    pub validity: Duration,
-    /// Longest validity that a request gets.
-    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
-    pub longest_validity: Duration,
-    /// The CA's own log, as a tracing filter.
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "POSTHASTE_LOG")]
-    pub log: String,
-}
-
-/// What `posthaste ca` can do beside serving.
-#[derive(Debug, Clone, clap::Subcommand)]
-pub enum CaAction {
-    /// Add a root to the bundle; it signs once agents have had time to learn to trust it
-    Rotate {
-        /// State folder of the CA.
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-        /// Trust domain.
-        #[arg(long, default_value = "cluster.local")]
-        trust_domain: String,
-        /// How long both roots are trusted before the new one signs; one certificate's lifetime unless given.
-        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-        overlap: Option<Duration>,
-    },
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,17 +1,24 @@
 //! The one binary: reads the flags and runs the command they name.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::IsTerminal,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use posthaste::{
     bpf,
-    ca::{self, AuthorityOptions, CaOptions},
+    ca::{self, AuthorityOptions, CaOptions, SigningOptions, cluster::ClusterOptions},
     cli::{self, Arguments, Command},
-    config::{CaAction, CaArguments},
+    config::{CaAction, CaArguments, ClusterArguments},
     node,
     observe::views::RequirementView,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Where Istio's CA listens as well.
+const CA_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15012);
 
 fn main() -> ExitCode {
     let Arguments { options, command } = Arguments::parse();
@@ -50,35 +57,68 @@ fn requirements() -> Vec<RequirementView> {
     bpf::probe().into_iter().map(view).collect()
 }
 
-fn authority(arguments: CaArguments) -> Result<(), String> {
-    let of = |state, trust_domain| AuthorityOptions {
-        state,
-        trust_domain,
-        default_validity: arguments.validity,
-        longest_validity: arguments.longest_validity,
-    };
-    if let Some(CaAction::Rotate { state, trust_domain, overlap }) = arguments.action {
-        let said = ca::rotate(&of(state, trust_domain), overlap).map_err(|error| error.to_string())?;
-        println!("{said}");
+fn authority(mut arguments: CaArguments) -> Result<(), String> {
+    let action = arguments.action.take();
+    if let Some(CaAction::Rotate { cluster, state, trust_domain, overlap }) = action {
+        arguments.trust_domain = trust_domain;
+        arguments.overlap = overlap.or(arguments.overlap);
+        let said = match (cluster.kubernetes, state) {
+            (false, Some(state)) => {
+                ca::rotate(&AuthorityOptions { state, signing: signing(&arguments) }, overlap)
+            }
+            _ => running(ca::cluster::rotate(&in_cluster(&arguments, cluster)))?,
+        };
+        println!("{}", said.map_err(|error| error.to_string())?);
         return Ok(());
     }
     log(&arguments.log);
+    let served = if arguments.cluster.kubernetes {
+        let options = in_cluster(&arguments, arguments.cluster.clone());
+        running(ca::cluster::run(&options, stopped()))?
+    } else {
+        running(ca::run(in_folder(&arguments)?, stopped()))?
+    };
+    served.map_err(|error| error.to_string())
+}
+
+fn signing(arguments: &CaArguments) -> SigningOptions {
+    SigningOptions {
+        trust_domain: arguments.trust_domain.clone(),
+        default_validity: arguments.validity,
+        longest_validity: arguments.longest_validity,
+    }
+}
+
+fn in_folder(arguments: &CaArguments) -> Result<CaOptions, String> {
     let (Some(state), Some(listen), Some(token_file)) =
         (arguments.state.clone(), arguments.listen, arguments.join_token_file.clone())
     else {
-        return Err("--state, --listen and --join-token-file are needed".to_owned());
+        return Err(
+            "--state, --listen and --join-token-file are needed, or --kubernetes and --listen".to_owned()
+        );
     };
-    let options = CaOptions {
-        authority: of(state, arguments.trust_domain.clone()),
-        listen,
-        token_file,
+    let authority = AuthorityOptions { state, signing: signing(arguments) };
+    Ok(CaOptions { authority, listen, token_file, names: arguments.name.clone() })
+}
+
+fn in_cluster(arguments: &CaArguments, cluster: ClusterArguments) -> ClusterOptions {
+    ClusterOptions {
+        signing: signing(arguments),
+        kubeconfig: cluster.kubeconfig,
+        namespace: cluster.namespace,
+        audience: arguments.audience.clone(),
+        agent_accounts: arguments.agent_account.clone(),
+        overlap: arguments.overlap,
+        listen: arguments.listen.unwrap_or(CA_ADDRESS),
+        health: arguments.health_address,
         names: arguments.name.clone(),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the event loop: {error}"))?;
-    runtime.block_on(async { ca::run(options, stopped()).await.map_err(|error| error.to_string()) })
+    }
+}
+
+/// Runs it on an event loop of this thread.
+fn running<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| format!("cannot start the event loop: {error}"))?.block_on(work))
 }
 
 /// Resolves at SIGTERM or SIGINT.

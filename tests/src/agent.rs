@@ -21,8 +21,10 @@ pub const METRICS_PORT: u16 = 15020;
 /// How an agent is started.
 #[derive(Debug, Clone)]
 pub struct AgentSettings {
-    /// Folder of manifests.
+    /// Folder of manifests; not used where there is a kubeconfig.
     pub manifests: PathBuf,
+    /// Kubeconfig of the API server that is followed.
+    pub kubeconfig: Option<PathBuf>,
     /// URL of the CA, or `None` for the one inside the agent.
     pub ca_address: Option<String>,
     /// Root certificates of the CA.
@@ -47,6 +49,8 @@ pub struct Agent {
     running: Option<Running>,
     /// How it is started; a change counts at the next start.
     pub settings: AgentSettings,
+    /// A program and its arguments that run the agent; none unless given.
+    pub wrapper: Vec<String>,
     /// The node.
     pub site: Site,
     folder: PathBuf,
@@ -62,7 +66,7 @@ impl Agent {
         let folder = folder.join(format!("agent-{}", site.name));
         fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
         let bpffs = Path::new(sweep::BPFFS).join(format!("{prefix}-{}", site.name));
-        Ok(Self { running: None, settings, site, folder, bpffs })
+        Ok(Self { running: None, settings, wrapper: Vec::new(), site, folder, bpffs })
     }
 
     /// Name of the node.
@@ -80,7 +84,10 @@ impl Agent {
         let mut line = vec!["agent".to_owned()];
         let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);
         flag("node", self.node().to_owned());
-        flag("manifests", text(&settings.manifests));
+        match &settings.kubeconfig {
+            Some(path) => flag("kubeconfig", text(path)),
+            None => flag("manifests", text(&settings.manifests)),
+        }
         flag("trust-domain", "cluster.local".to_owned());
         match &settings.ca_address {
             Some(address) => {
@@ -103,6 +110,9 @@ impl Agent {
         if let Some(zone) = &settings.zone {
             flag("zone", zone.clone());
         }
+        if settings.kubeconfig.is_some() {
+            line.push("--kubernetes".to_owned());
+        }
         line.extend(settings.extra.iter().cloned());
         line
     }
@@ -112,10 +122,26 @@ impl Agent {
     /// # Errors
     /// The binary is missing.
     pub fn start(&mut self) -> Result<(), Fault> {
-        let mut command = self.site.command(binary()?)?;
-        command.args(self.arguments());
-        self.running = Some(self.site.launch(command)?);
+        self.running = Some(self.launch(&self.arguments())?);
         Ok(())
+    }
+
+    /// Starts another agent of the same node, with an admin socket of its own.
+    ///
+    /// # Errors
+    /// The binary is missing.
+    pub fn start_next(&self, socket: &Path) -> Result<Running, Fault> {
+        let (own, other) = (self.socket().display().to_string(), socket.display().to_string());
+        let line: Vec<String> = self.arguments().iter().map(|word| word.replace(&own, &other)).collect();
+        self.launch(&line)
+    }
+
+    fn launch(&self, arguments: &[String]) -> Result<Running, Fault> {
+        let program = binary()?.display().to_string();
+        let mut line = self.wrapper.iter().chain([&program]).chain(arguments);
+        let mut command = self.site.command(line.next().unwrap_or(&program))?;
+        command.args(line);
+        self.site.launch(command)
     }
 
     /// Waits until `/readyz` answers 200.

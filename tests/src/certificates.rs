@@ -56,6 +56,12 @@ impl Signer {
         &self.root
     }
 
+    /// Its private key, PEM.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// The CA of a world, from its state folder (`root.pem` and the key beside it): to make what it would never issue.
     ///
     /// # Errors

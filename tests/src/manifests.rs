@@ -1,6 +1,7 @@
-//! A folder of manifests, as `posthaste agent --manifests` reads it. Every write replaces a whole file at once.
+//! The objects of a world: a folder of manifests, as `posthaste agent --manifests` reads it, where every write replaces a whole file at
+//! once; and where there is a cluster, the same objects in its API.
 
-use crate::{Doing, Fault};
+use crate::{Doing, Fault, cluster::Mirror};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -13,6 +14,7 @@ use std::{
 pub struct Manifests {
     folder: PathBuf,
     objects: BTreeMap<String, Value>,
+    mirror: Option<Mirror>,
 }
 
 impl Manifests {
@@ -22,7 +24,12 @@ impl Manifests {
     /// It cannot be made.
     pub fn create(folder: &Path) -> Result<Self, Fault> {
         fs::create_dir_all(folder).doing(format!("make {}", folder.display()))?;
-        Ok(Self { folder: folder.to_owned(), objects: BTreeMap::new() })
+        Ok(Self { folder: folder.to_owned(), objects: BTreeMap::new(), mirror: None })
+    }
+
+    /// Writes to a cluster as well from now on.
+    pub fn mirror(&mut self, mirror: Mirror) {
+        self.mirror = Some(mirror);
     }
 
     /// The folder.
@@ -46,12 +53,13 @@ impl Manifests {
         self.objects.get_mut(&format!("{kind}/{namespace}/{name}"))
     }
 
-    /// Writes all objects to `mesh.yaml` in one step.
+    /// Writes all objects to `mesh.yaml` in one step, and what changed to the cluster.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or the API server refuses an object.
     pub fn apply(&self) -> Result<(), Fault> {
-        self.raw("mesh.yaml", &self.text()?)
+        self.raw("mesh.yaml", &self.text()?)?;
+        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.follow(&self.objects))
     }
 
     /// All objects as YAML documents.

@@ -3,6 +3,7 @@
 use crate::{
     Agent, Authority, EndpointSpec, Fault, ServiceSpec, Site, World,
     agent::{AgentSettings, wait_json},
+    cluster::{Cluster, Mirror, Shared},
     manifests::Manifests,
     objects::{self, PodSpec},
 };
@@ -26,6 +27,8 @@ pub struct Mesh {
     pub authority: Authority,
     /// The objects.
     pub manifests: Manifests,
+    /// The API server that the agents follow, where there is one.
+    pub cluster: Option<Shared>,
     pods: u8,
     services: u8,
     /// Bridge, cgroup, scratch folder.
@@ -93,6 +96,7 @@ impl Mesh {
         manifests.apply()?;
         let settings = AgentSettings {
             manifests: manifests.folder().to_owned(),
+            kubeconfig: None,
             ca_address: Some(authority.url()),
             ca_root: authority.root(),
             join_token: authority.join_token(),
@@ -108,7 +112,38 @@ impl Mesh {
             Agent::prepare(site, settings, world.folder(), world.prefix())
         };
         let (a, b) = (node("a", 11)?, node("b", 12)?);
-        Ok(Self { a, b, authority, manifests, pods: 0, services: 0, world })
+        Ok(Self { a, b, authority, manifests, cluster: None, pods: 0, services: 0, world })
+    }
+
+    /// The same as [`Mesh::prepare`], with an API server that serves the objects; the agents follow it with the rights that are shipped.
+    ///
+    /// # Errors
+    /// Not root, no `ip`, no cgroup v2, or the server does not start.
+    pub fn prepare_in_cluster(annotations: &[(&str, &str)]) -> Result<Self, Fault> {
+        let mut mesh = Self::prepare(annotations)?;
+        let mut cluster = Cluster::prepare(mesh.world.site("api", 1, 3)?, mesh.world.folder());
+        cluster.start()?;
+        cluster.install_crds()?;
+        let kubeconfig = cluster.agent_kubeconfig()?;
+        mesh.a.settings.kubeconfig = Some(kubeconfig.clone());
+        mesh.b.settings.kubeconfig = Some(kubeconfig);
+        let cluster = Shared::new(cluster);
+        mesh.manifests.mirror(Mirror::new(cluster.clone()));
+        mesh.manifests.apply()?;
+        mesh.cluster = Some(cluster);
+        // The first addresses of a cluster's services are the API server's own.
+        mesh.services = 9;
+        Ok(mesh)
+    }
+
+    /// Two nodes, a CA and an API server, all running and ready.
+    ///
+    /// # Errors
+    /// Anything that does not start, with what it said.
+    pub fn start_in_cluster(annotations: &[(&str, &str)]) -> Result<Self, Fault> {
+        let mut mesh = Self::prepare_in_cluster(annotations)?;
+        mesh.run()?;
+        Ok(mesh)
     }
 
     /// The agent of a node.
@@ -176,13 +211,17 @@ impl Mesh {
         self.world.site(name, 9, self.pods)
     }
 
-    /// Waits until the pod's own agent captures it and the other one knows it.
+    /// Waits until the pod's own agent captures it and the other one knows it. In a cluster the other one learns of it only when it
+    /// wants to talk to it.
     ///
     /// # Errors
     /// It does not in time.
     pub fn settle(&self, pod: &Pod) -> Result<(), Fault> {
         for agent in [&self.a, &self.b] {
             let local = agent.node() == pod.spec.node;
+            if !local && self.cluster.is_some() {
+                continue;
+            }
             wait_json(agent, &["workloads"], |answer| shows(answer, &pod.spec, local))?;
             if local {
                 // The workloads are the snapshot's; these are the pods that the kernel has.

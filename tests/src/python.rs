@@ -1,9 +1,8 @@
 //! Python programs of `tests/python`, run by the interpreter that `cargo xtask setup` has installed the pinned packages for.
 
-use crate::{Fault, Running, Site};
+use crate::{Fault, Running, Site, tools};
 use serde_json::Value;
 use std::{
-    env,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,24 +15,7 @@ const ALL_CHECKS: Duration = Duration::from_secs(120);
 /// # Errors
 /// It is not installed.
 pub fn program(name: &str) -> Result<String, Fault> {
-    installed("python", name)
-}
-
-/// A program of one of the environments under the tools folder.
-///
-/// # Errors
-/// It is not installed.
-pub fn installed(environment: &str, name: &str) -> Result<String, Fault> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let tools = match env::var_os("POSTHASTE_TOOLS") {
-        Some(folder) if !folder.is_empty() => root.join(folder),
-        _ => root.join("target/tools"),
-    };
-    let path = tools.join(environment).join("bin").join(name);
-    if path.is_file() {
-        return Ok(path.display().to_string());
-    }
-    Err(Fault::new(format!("{} is not there; run `cargo xtask setup`", path.display())))
+    tools::program("python", name)
 }
 
 fn folder() -> PathBuf {

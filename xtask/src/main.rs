@@ -6,6 +6,7 @@ mod crds;
 mod deny;
 mod ebpf;
 mod guard;
+mod image;
 mod lint;
 mod programs;
 mod run;
@@ -46,6 +47,8 @@ enum Action {
     },
     /// Write deploy/crds from the Rust types
     Crds,
+    /// Build the OCI image of the static binary, and its bill of materials
+    Image(image::Arguments),
     /// Build the eBPF programs and show their sizes
     Ebpf,
     /// Check the rules of the source tree that no compiler knows
@@ -92,6 +95,7 @@ fn act(action: Action) -> Result<(), String> {
         }
         Action::Bench { arguments } => programs::run("bench", needs_root, &arguments),
         Action::Crds => crds::run(),
+        Action::Image(arguments) => image::run(&arguments),
         Action::Ebpf => ebpf::run(),
         Action::Guard => guard::run(),
         Action::Fmt { check: false } => lint::format(),

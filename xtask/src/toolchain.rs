@@ -17,6 +17,8 @@ pub(crate) struct Compiler {
     pub(crate) llvm: u32,
     /// The folder that holds `lib/rustlib`.
     pub(crate) sysroot: PathBuf,
+    /// The target that it builds for by itself, such as `x86_64-unknown-linux-gnu`.
+    pub(crate) host: String,
 }
 
 /// Why the compiler could not be understood.
@@ -47,7 +49,8 @@ impl Compiler {
         let llvm = field(version, "LLVM version")?;
         let major = llvm.split('.').next().and_then(|number| number.parse().ok());
         let llvm = major.ok_or_else(|| CompilerError::LlvmVersion(llvm.to_owned()))?;
-        Ok(Self { release: release.to_owned(), commit, llvm, sysroot: sysroot.into() })
+        let host = field(version, "host")?.to_owned();
+        Ok(Self { release: release.to_owned(), commit, llvm, sysroot: sysroot.into(), host })
     }
 
     /// The folder name under which this compiler's tools are kept: another compiler gets another one.

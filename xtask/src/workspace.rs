@@ -26,6 +26,17 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
+/// Where cargo keeps the sources of crates: `CARGO_HOME`, else `.cargo` in the user's home.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
+/// The time of a reproducible build, where the caller sets it (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
+pub(crate) fn source_date_epoch() -> Option<String> {
+    std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty())
+}
+
 /// A path as a person would write it: relative to the root where it lies inside.
 pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()

@@ -1,12 +1,9 @@
-//! Signs leaves with the root that is active, and tells the bundle that goes with them. Follows its state folder.
+//! Signs leaves with the root that is active, and tells the bundle that goes with them.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData,
     SanType, SerialNumber,
 };
 use rustls::crypto::CryptoProvider;
@@ -15,14 +12,11 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     request::{self, RequestError},
+    roots::{self, Root, Roots},
     rotation,
-    state::{StateError, StateFolder},
-    tokens::Version,
+    state::{FolderRoots, StateError},
 };
-use crate::{
-    snapshot::spiffe::SpiffeId,
-    tls::{Facts, provider},
-};
+use crate::{snapshot::spiffe::SpiffeId, tls::provider};
 
 /// Leaves begin a little in the past, for clocks that lag.
 const BACKDATE: Duration = Duration::minutes(1);
@@ -36,6 +30,13 @@ const OWN_LIFETIME: Duration = Duration::hours(24);
 pub struct AuthorityOptions {
     /// State folder, made with mode 0700 where it is missing.
     pub state: PathBuf,
+    /// What is signed.
+    pub signing: SigningOptions,
+}
+
+/// What is signed, and for how long.
+#[derive(Debug, Clone)]
+pub struct SigningOptions {
     /// The only trust domain that is signed for.
     pub trust_domain: String,
     /// Validity of a leaf whose request does not say (24 h).
@@ -69,12 +70,19 @@ impl SigningError {
     }
 }
 
+/// A leaf with what leads to its root: PEM texts.
+struct Signed {
+    chain: Vec<String>,
+    serial: String,
+    not_after: OffsetDateTime,
+}
+
 /// A signed leaf.
 #[derive(Debug, Clone)]
 pub struct IssuedLeaf {
     /// Whose it is.
     pub id: SpiffeId,
-    /// Leaf, then all trusted roots in one text; PEM.
+    /// Leaf, intermediates, then all trusted roots in one text; PEM.
     pub cert_chain: Vec<String>,
     /// Serial number, lower-case hexadecimal.
     pub serial: String,
@@ -82,36 +90,42 @@ pub struct IssuedLeaf {
     pub not_after: OffsetDateTime,
 }
 
-struct Root {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-    signs_from: OffsetDateTime,
-    not_after: OffsetDateTime,
+/// Signs with what `roots` holds.
+pub struct Authority {
+    options: SigningOptions,
+    roots: Box<dyn Roots>,
+    provider: Arc<CryptoProvider>,
 }
 
-/// The roots of one state folder.
-pub struct Authority {
-    options: AuthorityOptions,
-    folder: StateFolder,
-    roots: Mutex<(Version, Arc<Vec<Root>>)>,
-    provider: Arc<CryptoProvider>,
+/// A request that was found to be sound: whose certificate it asks for, and for which key.
+pub(crate) struct Checked {
+    /// Whose.
+    pub(crate) id: SpiffeId,
+    key: PublicKey,
 }
 
 impl Authority {
     /// Opens the state folder, making the first root where there is none, and writes `root.pem`.
     pub fn open(options: AuthorityOptions, now: OffsetDateTime) -> Result<Self, StateError> {
-        let folder = StateFolder::open(&options.state)?;
-        let roots = load(&folder, &options, now)?;
-        let authority = Self { options, folder, roots: Mutex::new(roots), provider: provider() };
-        authority.folder.publish(&authority.bundle(&authority.roots(now)?, now))?;
+        let roots = FolderRoots::open(&options.state, &options.signing.trust_domain, now)?;
+        let authority = Self::over(Box::new(roots), options.signing);
+        authority.trusted(now)?;
         Ok(authority)
     }
 
-    /// The trusted roots now, PEM, one after the other; also written to `root.pem`.
+    /// Signs with the roots of `roots`.
+    pub(crate) fn over(roots: Box<dyn Roots>, options: SigningOptions) -> Self {
+        Self { options, roots, provider: provider() }
+    }
+
+    /// The trusted roots now, PEM, one after the other; made known to others as well.
     pub fn trusted(&self, now: OffsetDateTime) -> Result<String, StateError> {
-        let bundle = self.bundle(&self.roots(now)?, now);
-        self.folder.publish(&bundle)?;
-        Ok(bundle)
+        self.bundle(&self.roots.current(now)?, now)
+    }
+
+    /// Since when the root signs that signs at `now`.
+    pub(crate) fn signs_since(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, StateError> {
+        Ok(signer(&self.roots.current(now)?, now).map(|root| root.signs_from))
     }
 
     /// Signs the request `csr` (PEM). `impersonated` is the identity that the asking agent names; `validity` what it would like.
@@ -122,11 +136,30 @@ impl Authority {
         validity: Option<std::time::Duration>,
         now: OffsetDateTime,
     ) -> Result<IssuedLeaf, SigningError> {
+        self.certify(self.check(csr, impersonated)?, validity, now)
+    }
+
+    /// Reads the request `csr` (PEM) and says whose certificate it asks for.
+    pub(crate) fn check(&self, csr: &str, impersonated: Option<&str>) -> Result<Checked, RequestError> {
         let (id, key) = request::check(csr, impersonated, &self.options.trust_domain)?;
-        let uri = id.as_str().try_into()?;
+        Ok(Checked { id, key })
+    }
+
+    /// Signs what was checked.
+    pub(crate) fn certify(
+        &self,
+        checked: Checked,
+        validity: Option<std::time::Duration>,
+        now: OffsetDateTime,
+    ) -> Result<IssuedLeaf, SigningError> {
+        let Checked { id, key } = checked;
+        let names = vec![SanType::URI(id.as_str().try_into()?)];
+        // Read once: whoever gets a leaf trusts every root that was known when it was signed.
+        let roots = self.roots.current(now)?;
         let lifetime = self.lifetime(validity);
-        let (pem, not_after, serial) = self.sign(vec![SanType::URI(uri)], &key, lifetime, now)?;
-        Ok(IssuedLeaf { id, cert_chain: vec![pem, self.trusted(now)?], serial, not_after })
+        let Signed { mut chain, serial, not_after } = self.sign(&roots, names, &key, lifetime, now)?;
+        chain.push(self.bundle(&roots, now)?);
+        Ok(IssuedLeaf { id, cert_chain: chain, serial, not_after })
     }
 
     /// A certificate for the CA's own gRPC port: chain, key, end.
@@ -136,10 +169,12 @@ impl Authority {
         now: OffsetDateTime,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, OffsetDateTime), SigningError> {
         let key = KeyPair::generate()?;
-        let (pem, not_after, _) = self.sign(names.to_vec(), &key, OWN_LIFETIME, now)?;
-        let leaf = CertificateDer::from_pem_slice(pem.as_bytes())
+        let roots = self.roots.current(now)?;
+        let signed = self.sign(&roots, names.to_vec(), &key, OWN_LIFETIME, now)?;
+        let chain = CertificateDer::pem_slice_iter(signed.chain.concat().as_bytes())
+            .collect::<Result<_, _>>()
             .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
-        Ok((vec![leaf], PrivateKeyDer::Pkcs8(key.serialize_der().into()), not_after))
+        Ok((chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()), signed.not_after))
     }
 
     fn lifetime(&self, asked: Option<std::time::Duration>) -> Duration {
@@ -147,16 +182,21 @@ impl Authority {
         Duration::try_from(asked.min(self.options.longest_validity)).unwrap_or(OWN_LIFETIME).max(SHORTEST)
     }
 
+    fn bundle(&self, roots: &[Root], now: OffsetDateTime) -> Result<String, StateError> {
+        let bundle = roots::bundle(roots, now, self.options.longest_validity);
+        self.roots.publish(&bundle)?;
+        Ok(bundle)
+    }
+
     fn sign(
         &self,
+        roots: &[Root],
         names: Vec<SanType>,
         key: &impl PublicKeyData,
         lifetime: Duration,
         now: OffsetDateTime,
-    ) -> Result<(String, OffsetDateTime, String), SigningError> {
-        let roots = self.roots(now)?;
-        let starts: Vec<_> = roots.iter().map(|root| root.signs_from).collect();
-        let root = roots.get(rotation::signer(&starts, now)).ok_or(rcgen::Error::IssuerNotCrlSigner)?;
+    ) -> Result<Signed, SigningError> {
+        let root = signer(roots, now).ok_or(rcgen::Error::IssuerNotCrlSigner)?;
         let serial = self.serial()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -169,8 +209,10 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        let pem = params.signed_by(key, &root.issuer)?.pem();
-        Ok((pem, params.not_after, serial.iter().map(|byte| format!("{byte:02x}")).collect()))
+        let mut chain = vec![params.signed_by(key, &root.issuer)?.pem()];
+        chain.extend(Some(root.intermediates.clone()).filter(|text| !text.is_empty()));
+        let serial = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Signed { chain, serial, not_after: params.not_after })
     }
 
     /// 127 random bits: positive, and never zero at the front (RFC 5280, 4.1.2.2).
@@ -182,51 +224,9 @@ impl Authority {
         }
         Ok(serial)
     }
-
-    fn roots(&self, now: OffsetDateTime) -> Result<Arc<Vec<Root>>, StateError> {
-        let version = self.folder.version()?;
-        let mut known = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != version {
-            *known = load(&self.folder, &self.options, now)?;
-            tracing::info!(roots = known.1.len(), "the CA's roots changed");
-        }
-        Ok(known.1.clone())
-    }
-
-    fn bundle(&self, roots: &[Root], now: OffsetDateTime) -> String {
-        let starts: Vec<_> = roots.iter().map(|root| root.signs_from).collect();
-        let longest = Duration::try_from(self.options.longest_validity).unwrap_or(OWN_LIFETIME);
-        let trusted = rotation::trusted(&starts, now, longest);
-        roots.iter().zip(trusted).filter(|(_, trusted)| *trusted).map(|(root, _)| root.pem.as_str()).collect()
-    }
 }
 
-fn load(
-    folder: &StateFolder,
-    options: &AuthorityOptions,
-    now: OffsetDateTime,
-) -> Result<(Version, Arc<Vec<Root>>), StateError> {
-    let stored = folder.load(&options.trust_domain, now)?;
-    // Taken after reading: a change in between is read again at the next look.
-    let version = folder.version()?;
-    let mut roots = Vec::new();
-    for root in stored {
-        let broken = |reason: &dyn std::fmt::Display| StateError::Content {
-            path: options.state.display().to_string(),
-            reason: reason.to_string(),
-        };
-        let der =
-            CertificateDer::from_pem_slice(root.certificate.as_bytes()).map_err(|error| broken(&error))?;
-        let facts = Facts::read(&der).map_err(|error| broken(&error))?;
-        if facts.public_key != root.key.subject_public_key_info() {
-            return Err(broken(&"a root's key and certificate do not belong together"));
-        }
-        roots.push(Root {
-            issuer: Issuer::from_ca_cert_der(&der, root.key)?,
-            pem: root.certificate,
-            signs_from: root.signs_from,
-            not_after: facts.not_after,
-        });
-    }
-    Ok((version, Arc::new(roots)))
+fn signer(roots: &[Root], now: OffsetDateTime) -> Option<&Root> {
+    let starts: Vec<_> = roots.iter().map(|root| root.signs_from).collect();
+    roots.get(rotation::signer(&starts, now))
 }

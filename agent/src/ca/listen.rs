@@ -23,6 +23,8 @@ use tonic::{Status, codegen::Service};
 use super::{
     CaError, CaOptions,
     authority::{Authority, SigningError},
+    counts::Counts,
+    gate::Gate,
     service::CertificateService,
     tokens::TokenFile,
 };
@@ -46,14 +48,31 @@ pub struct Bound {
 
 /// Opens state folder, token file and socket; everything that can be wrong is wrong here.
 pub async fn bind(options: CaOptions, clock: Clock) -> Result<Bound, CaError> {
-    let tokens = TokenFile::open(&options.token_file)?;
+    let gate = Gate::JoinTokens(TokenFile::open(&options.token_file)?);
     let authority = Arc::new(Authority::open(options.authority, clock.date())?);
-    let address = options.listen;
+    let (names, counts) = (options.names, Counts::default());
+    let serving = Serving { authority, gate, listen: options.listen, names, counts };
+    bind_with(serving, clock).await
+}
+
+/// What is served, and where.
+pub(crate) struct Serving {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) gate: Gate,
+    pub(crate) listen: SocketAddr,
+    /// Further names in the CA's own certificate.
+    pub(crate) names: Vec<String>,
+    pub(crate) counts: Counts,
+}
+
+/// Opens the socket for an authority and a gate that are there.
+pub(crate) async fn bind_with(serving: Serving, clock: Clock) -> Result<Bound, CaError> {
+    let Serving { authority, gate, listen: address, names: further, counts } = serving;
     let listener = TcpListener::bind(address).await.map_err(|source| CaError::Listen { address, source })?;
-    let names = names(address.ip(), &options.names)?;
+    let names = names(address.ip(), &further)?;
     let mut own = OwnCertificate { authority: authority.clone(), names, clock: clock.clone(), current: None };
     own.config()?;
-    Ok(Bound { listener, service: CertificateService::new(authority, tokens, clock), own })
+    Ok(Bound { listener, service: CertificateService::new(authority, gate, clock, counts), own })
 }
 
 impl Bound {
@@ -141,19 +160,29 @@ async fn serve(
     }
 }
 
-/// The certificate of the gRPC port; renewed at half-life, by the next connection.
+/// The certificate of the gRPC port; renewed at half-life and when another root signs, by the next connection.
 struct OwnCertificate {
     authority: Arc<Authority>,
     names: Vec<SanType>,
     clock: Clock,
-    current: Option<(OffsetDateTime, Arc<ServerConfig>)>,
+    current: Option<OwnConfig>,
+}
+
+struct OwnConfig {
+    renew_at: OffsetDateTime,
+    /// Tells the root that signed it: when that began to sign.
+    signer: Option<OffsetDateTime>,
+    config: Arc<ServerConfig>,
 }
 
 impl OwnCertificate {
     fn config(&mut self) -> Result<Arc<ServerConfig>, CaError> {
         let now = self.clock.date();
-        if let Some((_, config)) = self.current.as_ref().filter(|(renew_at, _)| now < *renew_at) {
-            return Ok(config.clone());
+        // While the roots are not known, the certificate that is there serves on.
+        let signer = self.authority.signs_since(now).ok().flatten();
+        let fits = |own: &&OwnConfig| now < own.renew_at && (signer.is_none() || own.signer == signer);
+        if let Some(own) = self.current.as_ref().filter(fits) {
+            return Ok(own.config.clone());
         }
         let (chain, key, not_after) = self.authority.own_certificate(&self.names, now)?;
         let mut config = ServerConfig::builder_with_details(provider(), Arc::new(self.clock.clone()))
@@ -162,7 +191,8 @@ impl OwnCertificate {
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         let config = Arc::new(config);
-        self.current = Some((now + (not_after - now) / 2, config.clone()));
+        let renew_at = now + (not_after - now) / 2;
+        self.current = Some(OwnConfig { renew_at, signer, config: config.clone() });
         Ok(config)
     }
 }

@@ -1,14 +1,19 @@
 //! The certificate authority: `posthaste ca` serves the Istio CA gRPC API, and the same [`Authority`] runs inside an agent.
 //!
-//! Roots live in a state folder that only its owner may read; leaves are signed directly by the root that is active now.
-//! What is refused: a caller without a join token, a request whose signature does not hold, another trust domain, an identity
-//! that the request itself contradicts, and a state folder or token file that others may read.
+//! Roots live in a state folder that only its owner may read, or in a Secret of a cluster (`cluster`); leaves are signed by the
+//! root that is active now. What is refused: a caller without a good token, a request whose signature does not hold, another
+//! trust domain, an identity that the request itself contradicts or, in a cluster, whose pods run elsewhere, and a state folder
+//! or token file that others may read.
 
 pub mod api;
 mod authority;
+pub mod cluster;
+mod counts;
+mod gate;
 mod listen;
 mod rate;
 mod request;
+mod roots;
 mod rotation;
 mod service;
 mod state;
@@ -18,7 +23,7 @@ mod tokens;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use authority::{Authority, AuthorityOptions, IssuedLeaf, SigningError};
+pub use authority::{Authority, AuthorityOptions, IssuedLeaf, SigningError, SigningOptions};
 pub use listen::{Bound, bind};
 pub use request::RequestError;
 pub use state::StateError;
@@ -48,6 +53,9 @@ pub enum CaError {
     /// The token file.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::ClusterError),
     /// Its own certificate.
     #[error("the CA's own certificate: {0}")]
     Certificate(#[from] SigningError),
@@ -74,8 +82,8 @@ pub async fn run(options: CaOptions, stop: impl Future<Output = ()> + Send) -> R
 /// A running CA takes it over by itself. Returns what was done, for the operator.
 pub fn rotate(options: &AuthorityOptions, overlap: Option<Duration>) -> Result<String, CaError> {
     let clock = Clock::system();
-    let overlap = overlap.unwrap_or(options.longest_validity);
+    let overlap = overlap.unwrap_or(options.signing.longest_validity);
     let folder = state::StateFolder::open(&options.state)?;
-    let signs_from = folder.add_root(&options.trust_domain, clock.date(), Some(overlap))?;
+    let signs_from = folder.add_root(&options.signing.trust_domain, clock.date(), Some(overlap))?;
     Ok(format!("added a root; it signs from {signs_from}, until then agents learn to trust it"))
 }

@@ -17,10 +17,12 @@ use tonic_prost::ProstCodec;
 
 use super::{
     api::{self, CreateRequest, CreateResponse},
-    authority::{Authority, SigningError},
+    authority::{Authority, IssuedLeaf, SigningError},
+    counts::Counts,
+    gate::{Asker, Gate},
     rate::Bucket,
     request::RequestError,
-    tokens::TokenFile,
+    state::StateError,
 };
 use crate::tls::Clock;
 
@@ -30,9 +32,10 @@ const BURST: u64 = 2_000;
 
 struct Inner {
     authority: Arc<Authority>,
-    tokens: TokenFile,
+    gate: Gate,
     clock: Clock,
-    /// By holder; the token file bounds how many.
+    counts: Counts,
+    /// By holder; the token file, or the number of agents, bounds how many.
     buckets: Mutex<HashMap<String, Bucket>>,
 }
 
@@ -41,46 +44,39 @@ struct Inner {
 pub(crate) struct CertificateService(Arc<Inner>);
 
 impl CertificateService {
-    pub(crate) fn new(authority: Arc<Authority>, tokens: TokenFile, clock: Clock) -> Self {
-        Self(Arc::new(Inner { authority, tokens, clock, buckets: Mutex::default() }))
+    pub(crate) fn new(authority: Arc<Authority>, gate: Gate, clock: Clock, counts: Counts) -> Self {
+        Self(Arc::new(Inner { authority, gate, clock, counts, buckets: Mutex::default() }))
     }
 }
 
 impl Inner {
-    fn create(&self, request: &Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
-        let holder = self.authenticate(request)?;
-        self.admit(&holder)?;
-        let message = request.get_ref();
-        let asked = u64::try_from(message.validity_duration).map_err(|_| {
-            Status::invalid_argument("field `validity_duration`: must not be negative; 0 leaves it to the CA")
-        })?;
-        let validity = Some(Duration::from_secs(asked));
-        let issued = self.authority.issue(&message.csr, message.impersonated(), validity, self.clock.date());
-        match issued {
+    async fn create(&self, request: &Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
+        let asker = self.gate.admit(bearer(request)?).await;
+        let asker =
+            asker.inspect_err(|status| tracing::warn!(reason = status.message(), "a caller was refused"))?;
+        self.admit(&asker.name)?;
+        let holder = asker.name.as_str();
+        match self.issue(&asker, request.get_ref()).await {
             Ok(leaf) => {
                 tracing::info!(identity = %leaf.id, serial = leaf.serial, not_after = %leaf.not_after, holder, "certificate issued");
                 Ok(Response::new(CreateResponse { cert_chain: leaf.cert_chain }))
             }
-            Err(error) => {
-                tracing::warn!(%error, holder, "certificate refused");
-                Err(refusal(&error))
+            Err(status) => {
+                tracing::warn!(reason = status.message(), holder, "certificate refused");
+                Err(status)
             }
         }
     }
 
-    fn authenticate(&self, request: &Request<CreateRequest>) -> Result<String, Status> {
-        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
-            Status::unauthenticated("no join token: expected the metadata `authorization: Bearer <token>`")
+    async fn issue(&self, asker: &Asker, message: &CreateRequest) -> Result<IssuedLeaf, Status> {
+        let asked = u64::try_from(message.validity_duration).map_err(|_| {
+            Status::invalid_argument("field `validity_duration`: must not be negative; 0 leaves it to the CA")
         })?;
-        let holder = self.tokens.holder(token).map_err(|error| {
-            tracing::error!(%error, "nobody can join");
-            Status::unavailable("the CA cannot read its token file; its log says why")
-        })?;
-        holder.ok_or_else(|| {
-            tracing::warn!("a caller with an unknown join token was refused");
-            Status::unauthenticated("unknown join token: it must be a line of the CA's token file")
-        })
+        let checked = self.authority.check(&message.csr, message.impersonated());
+        let checked = checked.map_err(|error| refusal(&error.into()))?;
+        self.gate.allows(asker, &checked.id).await?;
+        let validity = Some(Duration::from_secs(asked));
+        self.authority.certify(checked, validity, self.clock.date()).map_err(|error| refusal(&error))
     }
 
     fn admit(&self, holder: &str) -> Result<(), Status> {
@@ -94,13 +90,24 @@ impl Inner {
     }
 }
 
+fn bearer(request: &Request<CreateRequest>) -> Result<&str, Status> {
+    let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    header.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
+        Status::unauthenticated("no token: expected the metadata `authorization: Bearer <token>`")
+    })
+}
+
 fn refusal(error: &SigningError) -> Status {
     match error {
         SigningError::Request(RequestError::TrustDomain { .. }) => {
             Status::permission_denied(error.to_string())
         }
         SigningError::Request(_) => Status::invalid_argument(error.to_string()),
-        _ => Status::new(Code::Internal, "the CA could not sign; its log says why"),
+        SigningError::State(StateError::Cluster(_)) => Status::unavailable(error.to_string()),
+        _ => {
+            tracing::error!(%error, "signing");
+            Status::new(Code::Internal, "the CA could not sign; its log says why")
+        }
     }
 }
 
@@ -112,7 +119,14 @@ impl UnaryService<CreateRequest> for Create {
 
     fn call(&mut self, request: Request<CreateRequest>) -> Self::Future {
         let inner = self.0.clone();
-        Box::pin(async move { inner.create(&request) })
+        Box::pin(async move {
+            let answer = inner.create(&request).await;
+            match &answer {
+                Ok(_) => inner.counts.issued(),
+                Err(status) => inner.counts.refused(status.code()),
+            }
+            answer
+        })
     }
 }
 

@@ -8,21 +8,16 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-};
 use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::tokens::{Version, version};
-
-/// A root lives ten years.
-const ROOT_LIFETIME: Duration = Duration::days(3650);
-/// Roots begin a little in the past, for clocks that lag.
-const BACKDATE: Duration = Duration::minutes(5);
+use super::{
+    roots::{self, LIST, Root, Roots, StoredRoot},
+    tokens::{Version, version},
+};
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,20 +63,21 @@ pub enum StateError {
     /// A root could not be made.
     #[error("making a root certificate: {0}")]
     Make(#[from] rcgen::Error),
+    /// The cluster's Secret is not known, or was last seen too long ago to sign by.
+    #[error("the roots of the cluster: {0}")]
+    Cluster(String),
 }
 
-/// One line of `roots.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Listed {
-    name: String,
-    signs_from: String,
+/// Why a stored root cannot be read.
+enum Unread {
+    File(StateError),
+    List(String),
 }
 
-/// One root as it is stored.
-pub(crate) struct StoredRoot {
-    pub(crate) certificate: String,
-    pub(crate) key: KeyPair,
-    pub(crate) signs_from: OffsetDateTime,
+impl From<String> for Unread {
+    fn from(reason: String) -> Self {
+        Self::List(reason)
+    }
 }
 
 /// A checked folder.
@@ -104,19 +100,16 @@ impl StateFolder {
     }
 
     /// The roots, in the order they were added; makes the first one in an empty folder.
-    pub(crate) fn load(
-        &self,
-        trust_domain: &str,
-        now: OffsetDateTime,
-    ) -> Result<Vec<StoredRoot>, StateError> {
+    fn load(&self, trust_domain: &str, now: OffsetDateTime) -> Result<Vec<Root>, StateError> {
         if !self.list_path().exists() {
             self.add_root(trust_domain, now, None)?;
         }
-        self.list()?.iter().map(|listed| self.read_root(listed)).collect()
+        let opened = self.stored()?.iter().map(StoredRoot::open).collect::<Result<_, String>>();
+        opened.map_err(|reason| self.broken(&reason))
     }
 
     /// What changes when a root is added.
-    pub(crate) fn version(&self) -> Result<Version, StateError> {
+    fn version(&self) -> Result<Version, StateError> {
         let path = self.list_path();
         Ok(version(&fs::metadata(&path).map_err(|error| io_error(&path, error))?))
     }
@@ -130,25 +123,25 @@ impl StateFolder {
         overlap: Option<std::time::Duration>,
     ) -> Result<String, StateError> {
         let _lock = self.lock()?;
-        let mut list = if self.list_path().exists() { self.list()? } else { Vec::new() };
-        if overlap.is_none() && !list.is_empty() {
-            // Two first starts met; the other one made the root.
-            return Ok(list.last().map(|listed| listed.signs_from.clone()).unwrap_or_default());
+        let mut list = if self.list_path().exists() { self.stored()? } else { Vec::new() };
+        // Where two first starts meet, the other one has made the root.
+        if overlap.is_some() || list.is_empty() {
+            let from = if list.is_empty() { now } else { now + overlap.unwrap_or_default() };
+            let root = StoredRoot::make(trust_domain, list.len() + 1, now, from)?;
+            for (name, content) in root.files() {
+                let mode = if name.ends_with(".key") { 0o600 } else { 0o644 };
+                self.write(&name, content.as_bytes(), mode)?;
+            }
+            list.push(root);
+            let text = roots::write_list(&list).map_err(|error| self.broken(&error))?;
+            self.write(LIST, text.as_bytes(), 0o600)?;
         }
-        let from = if list.is_empty() { now } else { now + overlap.unwrap_or_default() };
-        let signs_from = from.format(&Rfc3339).map_err(|error| self.broken(&error))?;
-        let name = format!("root-{}-{}", list.len() + 1, now.unix_timestamp());
-        let (certificate, key) = make_root(trust_domain, &name, now)?;
-        self.write(&format!("{name}.key"), key.as_bytes(), 0o600)?;
-        self.write(&format!("{name}.crt"), certificate.as_bytes(), 0o644)?;
-        list.push(Listed { name, signs_from: signs_from.clone() });
-        let text = serde_json::to_vec_pretty(&list).map_err(|error| self.broken(&error))?;
-        self.write("roots.json", &text, 0o600)?;
-        Ok(signs_from)
+        let from = list.last().map_or(now, |root| root.signs_from);
+        from.format(&Rfc3339).map_err(|error| self.broken(&error))
     }
 
     /// Writes the bundle for others to trust; leaves it alone when it says that already.
-    pub(crate) fn publish(&self, bundle: &str) -> Result<(), StateError> {
+    fn publish(&self, bundle: &str) -> Result<(), StateError> {
         match fs::read(self.path.join("root.pem")) {
             Ok(old) if old == bundle.as_bytes() => Ok(()),
             _ => self.write("root.pem", bundle.as_bytes(), 0o644),
@@ -156,34 +149,29 @@ impl StateFolder {
     }
 
     fn list_path(&self) -> PathBuf {
-        self.path.join("roots.json")
+        self.path.join(LIST)
     }
 
-    fn list(&self) -> Result<Vec<Listed>, StateError> {
+    fn stored(&self) -> Result<Vec<StoredRoot>, StateError> {
         let path = self.list_path();
-        let text = fs::read(&path).map_err(|error| io_error(&path, error))?;
-        let list: Vec<Listed> = serde_json::from_slice(&text).map_err(|error| self.broken(&error))?;
-        match list.is_empty() {
-            true => Err(self.broken(&"it lists no root")),
-            false => Ok(list),
-        }
+        let list = fs::read_to_string(&path).map_err(|error| io_error(&path, error))?;
+        let read = |name: &str| self.read(name).map_err(Unread::File);
+        roots::read_all(&list, read).map_err(|error| match error {
+            Unread::File(error) => error,
+            Unread::List(reason) => self.broken(&reason),
+        })
     }
 
-    fn read_root(&self, listed: &Listed) -> Result<StoredRoot, StateError> {
-        if listed.name.contains(['/', '.']) {
-            return Err(self.broken(&format!("`{}` is no name of a root", listed.name)));
+    /// The text of a file, `None` where there is none; a key that others can read is refused.
+    fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+        let path = self.path.join(name);
+        if !path.exists() {
+            return Ok(None);
         }
-        let (certificate, key) =
-            (self.path.join(format!("{}.crt", listed.name)), self.path.join(format!("{}.key", listed.name)));
-        check(&key, 0o600)?;
-        let read = |path: &Path| fs::read_to_string(path).map_err(|error| io_error(path, error));
-        let key_pair = KeyPair::from_pem(&read(&key)?).map_err(|error| StateError::Content {
-            path: key.display().to_string(),
-            reason: error.to_string(),
-        })?;
-        let signs_from =
-            OffsetDateTime::parse(&listed.signs_from, &Rfc3339).map_err(|error| self.broken(&error))?;
-        Ok(StoredRoot { certificate: read(&certificate)?, key: key_pair, signs_from })
+        if name.ends_with(".key") {
+            check(&path, 0o600)?;
+        }
+        fs::read_to_string(&path).map(Some).map_err(|error| io_error(&path, error))
     }
 
     fn write(&self, name: &str, content: &[u8], mode: u32) -> Result<(), StateError> {
@@ -204,6 +192,48 @@ impl StateFolder {
     fn broken(&self, reason: &dyn std::fmt::Display) -> StateError {
         StateError::Content { path: self.list_path().display().to_string(), reason: reason.to_string() }
     }
+}
+
+/// The roots of one folder, read again when its list changes.
+pub(crate) struct FolderRoots {
+    folder: StateFolder,
+    trust_domain: String,
+    known: Mutex<(Version, Arc<Vec<Root>>)>,
+}
+
+impl FolderRoots {
+    /// Opens the folder, making the first root where there is none.
+    pub(crate) fn open(path: &Path, trust_domain: &str, now: OffsetDateTime) -> Result<Self, StateError> {
+        let folder = StateFolder::open(path)?;
+        let known = Mutex::new(load(&folder, trust_domain, now)?);
+        Ok(Self { folder, trust_domain: trust_domain.to_owned(), known })
+    }
+}
+
+impl Roots for FolderRoots {
+    fn current(&self, now: OffsetDateTime) -> Result<Arc<Vec<Root>>, StateError> {
+        let version = self.folder.version()?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != version {
+            *known = load(&self.folder, &self.trust_domain, now)?;
+            tracing::info!(roots = known.1.len(), "the CA's roots changed");
+        }
+        Ok(known.1.clone())
+    }
+
+    fn publish(&self, bundle: &str) -> Result<(), StateError> {
+        self.folder.publish(bundle)
+    }
+}
+
+fn load(
+    folder: &StateFolder,
+    trust_domain: &str,
+    now: OffsetDateTime,
+) -> Result<(Version, Arc<Vec<Root>>), StateError> {
+    let roots = folder.load(trust_domain, now)?;
+    // Taken after reading: a change in between is read again at the next look.
+    Ok((folder.version()?, Arc::new(roots)))
 }
 
 fn write_through(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -231,18 +261,4 @@ fn check(path: &Path, wanted: u32) -> Result<(), StateError> {
         return Err(StateError::Mode { path: shown, mode, wanted });
     }
     Ok(())
-}
-
-fn make_root(trust_domain: &str, name: &str, now: OffsetDateTime) -> Result<(String, String), rcgen::Error> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::default();
-    // Each root has a name of its own, so that a chain finds its root during a rotation.
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, trust_domain);
-    params.distinguished_name.push(DnType::CommonName, format!("posthaste {name}"));
-    params.not_before = now - BACKDATE;
-    params.not_after = now + ROOT_LIFETIME;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }

@@ -7,7 +7,10 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::OffsetDateTime;
 
-use super::{Authority, AuthorityOptions, RequestError, SigningError, StateError, rotate, tokens::TokenFile};
+use super::{
+    Authority, AuthorityOptions, RequestError, SigningError, SigningOptions, StateError, rotate,
+    tokens::TokenFile,
+};
 use crate::tls::{Bundle, Facts};
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
@@ -15,9 +18,11 @@ const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 fn options(folder: &Path) -> AuthorityOptions {
     AuthorityOptions {
         state: folder.join("ca"),
-        trust_domain: "cluster.local".to_owned(),
-        default_validity: Duration::from_secs(24 * 3600),
-        longest_validity: Duration::from_secs(48 * 3600),
+        signing: SigningOptions {
+            trust_domain: "cluster.local".to_owned(),
+            default_validity: Duration::from_secs(24 * 3600),
+            longest_validity: Duration::from_secs(48 * 3600),
+        },
     }
 }
 

@@ -15,7 +15,9 @@ pub mod certs;
 pub mod check;
 pub mod client;
 pub mod connections;
+pub mod dump;
 pub mod endpoints;
+pub mod probe;
 pub mod routes;
 pub mod services;
 pub mod status;
@@ -100,8 +102,15 @@ pub enum Inspect {
     Tap(tap::TapArguments),
     /// Certificates of the pods of this node
     Certs,
+    /// The objects that the agent goes by, as manifests: `posthaste agent --manifests` replays them at a desk
+    Dump,
     /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
     Check,
+    /// How the agent is, as an exit status for probes
+    Probe {
+        /// What to ask
+        what: probe::Probe,
+    },
     /// The CustomResourceDefinitions of the mesh, for `kubectl apply --server-side -f -`
     Crds,
     /// Completions for a shell
@@ -166,10 +175,12 @@ pub fn execute(
         Inspect::Top(arguments) => top::show(options, arguments, out)?,
         Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,
+        Inspect::Dump => dump::show(options, out)?,
         Inspect::Crds => {
             let text = crate::control::policy::crd::yaml().map_err(io::Error::other)?;
             out.write_all(text.as_bytes())?;
         }
+        Inspect::Probe { what } => return probe::show(options, *what, out),
         Inspect::Check => return check::show(options, &requirements(), out),
         Inspect::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "posthaste", out);

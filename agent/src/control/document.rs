@@ -4,20 +4,20 @@
 //! Refuses: YAML whose aliases blow up, duplicate keys, a wrong `apiVersion` of a kind that the mesh reads. Other
 //! kinds are counted and left alone.
 
+mod object;
 mod spelling;
 mod value;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{gateway, policy, translate};
+use super::policy;
 use crate::snapshot::{
     Problem,
     input::{self, routes::RouteKind},
 };
+pub use object::object;
 
 /// The kinds that the mesh reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,7 +110,7 @@ impl Kind {
     }
 
     /// Versions that are read, the best first.
-    fn versions(self) -> &'static [&'static str] {
+    pub(super) fn versions(self) -> &'static [&'static str] {
         match self {
             Self::Namespace | Self::Pod | Self::Service => &["v1"],
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
@@ -120,6 +120,12 @@ impl Kind {
             Self::TrafficPolicy => &[policy::API_VERSION],
             Self::BackendTrafficPolicy => &[policy::EXPERIMENTS],
         }
+    }
+
+    /// The version that is read first.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        self.versions().first().copied().unwrap_or("v1")
     }
 
     fn all() -> impl Iterator<Item = Self> {
@@ -135,6 +141,19 @@ impl Kind {
 }
 
 impl Object {
+    /// Adds it to the objects of its kind.
+    pub fn add_to(&self, inputs: &mut input::Inputs) {
+        match self {
+            Self::Namespace(object) => inputs.namespaces.push(object.clone()),
+            Self::Pod(object) => inputs.pods.push(object.clone()),
+            Self::Service(object) => inputs.services.push(object.clone()),
+            Self::EndpointSlice(object) => inputs.endpoint_slices.push(object.clone()),
+            Self::TrafficPolicy(object) => inputs.traffic_policies.push(object.clone()),
+            Self::Route(object) => inputs.routes.push(object.clone()),
+            Self::ReferenceGrant(object) => inputs.reference_grants.push(object.clone()),
+        }
+    }
+
     /// The metadata of whatever it is.
     #[must_use]
     pub fn metadata(&self) -> &input::Metadata {
@@ -213,9 +232,9 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
         return bad(origin, None, "kind", reason, format!("{kind}/{}", name(value)));
     }
     match Kind::parse(kind) {
-        Some(kind) if kind.versions().contains(&version) => translated(origin, kind, value),
+        Some(kind) if kind.versions().contains(&version) => object::read(origin, kind, value),
         Some(kind) if is_kubernetes(version) => {
-            let known = kind.versions().first().unwrap_or(&"v1");
+            let known = kind.version();
             let reason = format!("`{version}` has no {} that the mesh reads; use `{known}`", kind.as_str());
             bad(origin, key(kind, value), "apiVersion", reason, shown(kind, value))
         }
@@ -227,59 +246,6 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
 fn is_kubernetes(version: &str) -> bool {
     version.split_once('/').is_none_or(|(group, _)| {
         !group.contains('.') || group.ends_with("k8s.io") || group == "posthaste.dev"
-    })
-}
-
-fn translated(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
-    let object = match kind {
-        Kind::Namespace => typed::<core::Namespace>(origin, kind, value)
-            .and_then(|object| translate::namespace(object, origin))
-            .map(|object| Object::Namespace(object.into())),
-        Kind::Pod => typed::<core::Pod>(origin, kind, value)
-            .and_then(|object| translate::pod(object, origin))
-            .map(|object| Object::Pod(object.into())),
-        Kind::Service => typed::<core::Service>(origin, kind, value)
-            .and_then(|object| translate::service(object, origin))
-            .map(|object| Object::Service(object.into())),
-        Kind::EndpointSlice => typed::<discovery::EndpointSlice>(origin, kind, value)
-            .and_then(|object| translate::endpoint_slice(object, origin))
-            .map(|object| Object::EndpointSlice(object.into())),
-        Kind::TrafficPolicy => typed(origin, kind, value)
-            .and_then(|object| policy::traffic_policy(object, origin))
-            .map(|object| Object::TrafficPolicy(object.into())),
-        Kind::BackendTrafficPolicy => typed(origin, kind, value)
-            .and_then(|object| policy::backend_traffic_policy(object, origin))
-            .map(|object| Object::TrafficPolicy(object.into())),
-        Kind::HttpRoute => route(origin, kind, value, RouteKind::Http),
-        Kind::GrpcRoute => route(origin, kind, value, RouteKind::Grpc),
-        Kind::ReferenceGrant => typed(origin, kind, value)
-            .and_then(|object| gateway::reference_grant(object, origin))
-            .map(|object| Object::ReferenceGrant(object.into())),
-    };
-    match object {
-        Ok(object) => {
-            let metadata = object.metadata();
-            let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
-            Item::Good(ObjectKey { kind, namespace, name }, object)
-        }
-        Err(problem) => Item::Bad(key(kind, value), problem),
-    }
-}
-
-fn route(origin: &Arc<str>, kind: Kind, value: &Value, of: RouteKind) -> Result<Object, Problem> {
-    let route = typed(origin, kind, value).and_then(|object| gateway::route(object, of, origin))?;
-    Ok(Object::Route(route.into()))
-}
-
-/// Kubernetes' own type, or the path of the field that does not fit it.
-fn typed<T: DeserializeOwned>(origin: &str, kind: Kind, value: &Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let field = match error.path().to_string() {
-            path if path == "." => String::new(),
-            path => path,
-        };
-        let reason = format!("{}; write the field as Kubernetes defines it", error.inner());
-        Problem { origin: origin.into(), object: shown(kind, value), field, reason }
     })
 }
 

@@ -18,24 +18,13 @@ use std::{
 
 use tokio::sync::watch as channel;
 
-use crate::snapshot::{Problem, input::Inputs};
+use super::reading::Reading;
 use merge::Kept;
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 16 << 20;
 /// Read again after this long even if nothing was heard.
 const POLL: Duration = Duration::from_secs(30);
-
-/// One reading of the folder.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// All objects in force.
-    pub inputs: Inputs,
-    /// What did not fit.
-    pub problems: Vec<Problem>,
-    /// Documents of kinds that the mesh does not read.
-    pub ignored: usize,
-}
 
 /// Why the folder source cannot start.
 #[derive(Debug, thiserror::Error)]

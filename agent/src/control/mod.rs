@@ -1,8 +1,12 @@
 //! Where the agent learns of pods and services: a source yields [`crate::snapshot::input::Inputs`] and problems.
-//! [`files`] reads a folder of manifests; [`document`] and [`translate`] (both pure) are what every source shares.
+//! [`files`] reads a folder of manifests, [`kubernetes`] follows an API server; [`document`] and [`translate`] (both pure) are what
+//! both share, and [`manifest`] is their reverse.
 
 pub mod document;
 pub mod files;
 pub mod gateway;
+pub mod kubernetes;
+pub mod manifest;
 pub mod policy;
+pub mod reading;
 pub mod translate;

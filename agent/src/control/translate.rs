@@ -1,7 +1,7 @@
 //! Kubernetes' own types to [`input`]: Pure, the same for every source. Absent fields get the defaults that Kubernetes
 //! documents. Refuses objects whose names could not be told apart later: they end in identities and keys.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::{core::v1 as core, discovery::v1 as discovery},
@@ -12,6 +12,10 @@ use crate::snapshot::{Problem, input};
 
 /// Longest name of an object (RFC 1123 subdomain).
 const MAX_NAME: usize = 253;
+/// What our annotations begin with.
+const OUR_PREFIX: &str = "posthaste.dev/";
+/// What kubelet calls a static pod in its cgroup.
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// Reads a Namespace.
 ///
@@ -74,6 +78,7 @@ pub fn service(object: core::Service, origin: &Arc<str>) -> Result<input::Servic
         affinity_seconds: client_ip.and_then(|client_ip| client_ip.timeout_seconds),
         internal_traffic_policy: spec.internal_traffic_policy.unwrap_or_default(),
         publish_not_ready_addresses: spec.publish_not_ready_addresses.unwrap_or_default(),
+        selector: spec.selector.unwrap_or_default(),
         traffic_distribution: spec.traffic_distribution.unwrap_or_default(),
     })
 }
@@ -123,7 +128,13 @@ fn endpoint(endpoint: discovery::Endpoint) -> input::EndpointOfSlice {
         zone: endpoint.zone.unwrap_or_default(),
         for_zones: hints.for_zones.into_iter().flatten().map(|zone| zone.name).collect(),
         for_nodes: hints.for_nodes.into_iter().flatten().map(|node| node.name).collect(),
+        pod: endpoint.target_ref.and_then(target_pod),
     }
+}
+
+fn target_pod(reference: core::ObjectReference) -> Option<input::TargetPod> {
+    let name = given(reference.name).filter(|_| reference.kind.as_deref() == Some("Pod"))?;
+    Some(input::TargetPod { name: name.into(), uid: reference.uid.unwrap_or_default().into() })
 }
 
 /// What all objects have.
@@ -146,7 +157,7 @@ pub(super) fn metadata(
         uid: uid.into(),
         created: meta.creation_timestamp.map(|time| time.0.as_second()),
         labels: meta.labels.unwrap_or_default(),
-        annotations: meta.annotations.unwrap_or_default(),
+        annotations: ours(meta.annotations.unwrap_or_default()),
     };
     if !is_name(&metadata.name) {
         return Err(Problem::of(&metadata, kind, "metadata.name", not_a_name(&metadata.name)));
@@ -155,6 +166,12 @@ pub(super) fn metadata(
         return Err(Problem::of(&metadata, kind, "metadata.namespace", not_a_name(&metadata.namespace)));
     }
     Ok(metadata)
+}
+
+/// Other tools' annotations may be as large as the object; nothing reads them here.
+fn ours(mut annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    annotations.retain(|key, _| key.starts_with(OUR_PREFIX) || key == MIRROR_ANNOTATION);
+    annotations
 }
 
 fn given(text: Option<String>) -> Option<String> {

@@ -62,24 +62,12 @@ fn verify(
     provider: &CryptoProvider,
 ) -> Result<(), AnswerError> {
     let refused = |error: &dyn std::fmt::Display| AnswerError::Chain(error.to_string());
-    let (leaf, intermediates) = chain.split_first().ok_or(AnswerError::TooShort(0))?;
+    let leaf = chain.first().ok_or(AnswerError::TooShort(0))?;
     // A clock a little behind the CA's would find the leaf not valid yet; peers judge that, backdating covers it.
     let start = Facts::read(leaf).map_err(|error| refused(&error))?.not_before.unix_timestamp();
     let now = now.as_secs().max(u64::try_from(start).unwrap_or(0));
-    webpki::EndEntityCert::try_from(leaf)
-        .and_then(|parsed| {
-            parsed.verify_for_usage(
-                provider.signature_verification_algorithms.all,
-                &bundle.store().roots,
-                intermediates,
-                UnixTime::since_unix_epoch(std::time::Duration::from_secs(now)),
-                webpki::KeyUsage::client_auth(),
-                None,
-                None,
-            )?;
-            Ok(())
-        })
-        .map_err(|error| refused(&error))
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
+    bundle.verify(chain, now, provider).map_err(|error| refused(&error))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::{
     IssueError, Issuing, StoreOptions,
 };
 use crate::{
-    ca::{Authority, AuthorityOptions, CaOptions, bind, rotate},
+    ca::{Authority, AuthorityOptions, CaOptions, SigningOptions, bind, rotate},
     snapshot::spiffe::SpiffeId,
     tls::{Clock, accept, connect, test_authority::shop},
 };
@@ -32,9 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn authority_options(folder: &Path) -> AuthorityOptions {
     AuthorityOptions {
         state: folder.join("ca"),
-        trust_domain: "cluster.local".to_owned(),
-        default_validity: Duration::from_secs(24 * 3600),
-        longest_validity: Duration::from_secs(24 * 3600),
+        signing: SigningOptions {
+            trust_domain: "cluster.local".to_owned(),
+            default_validity: Duration::from_secs(24 * 3600),
+            longest_validity: Duration::from_secs(24 * 3600),
+        },
     }
 }
 

@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod plumbing;
 pub mod socket;
 pub mod stock;
+mod sysctl;
 pub mod threads;
 
 pub use listeners::{KernelListeners, ListenerPorts, WorkerListeners, listen};

@@ -21,7 +21,7 @@ use rtnetlink::{
     },
 };
 
-use super::{Namespace, NamespaceThreads, threads::JobError};
+use super::{Namespace, NamespaceThreads, sysctl, threads::JobError};
 
 /// Number of the routing table; the mark's default, so that `ip rule` reads well.
 const TABLE: u32 = 0x7068;
@@ -52,7 +52,7 @@ pub enum PlumbingError {
     },
     /// A sysctl or the netlink socket.
     #[error(
-        "cannot set the sysctls of marked replies in the network namespace {path}: {source}; is /proc/sys read-only?"
+        "cannot set the sysctls of marked replies in the network namespace {path}: {source}; the agent needs CAP_NET_ADMIN, and CAP_SYS_ADMIN where /proc/sys is read-only"
     )]
     Sysctl {
         /// Where.
@@ -120,7 +120,7 @@ impl Plumbing {
     /// Undoes [`Plumbing::install`]. A namespace that is going away may refuse; there is nothing left to undo then.
     pub async fn remove(self, threads: &NamespaceThreads) {
         let before = self.sysctls_before;
-        let restore = move || before.iter().for_each(|(path, value)| drop(std::fs::write(path, value)));
+        let restore = move || before.iter().for_each(|(path, value)| drop(sysctl::write(path, value)));
         let _ = threads.run(Arc::clone(&self.namespace), restore).await;
         let Ok(handle) = netlink(threads, &self.namespace).await else { return };
         for version in [IpVersion::V4, IpVersion::V6] {
@@ -140,7 +140,7 @@ fn set_sysctls() -> io::Result<Vec<(&'static str, String)>> {
             // An agent that crashed had set it: nobody else does in a pod.
             Ok(value) if value.trim() == "1" => before.push((path, "0".to_owned())),
             Ok(value) => {
-                std::fs::write(path, "1")?;
+                sysctl::write(path, "1")?;
                 before.push((path, value.trim().to_owned()));
             }
             // A kernel without IPv6 has no such file, and nothing to reflect.

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use crate::{
-    ca::{Authority, AuthorityOptions, StateError},
+    ca::{Authority, AuthorityOptions, SigningOptions, StateError},
     config::AgentArguments,
     identity::{
         CaClient, CaClientError, CaClientOptions, CertificateSource, Embedded, IdentityStore, StoreOptions,
@@ -56,9 +56,11 @@ pub fn start(arguments: &AgentArguments) -> Result<IdentityStore, AuthorityError
 fn embedded(arguments: &AgentArguments, clock: &Clock) -> Result<Embedded, AuthorityError> {
     let options = AuthorityOptions {
         state: arguments.state.clone(),
-        trust_domain: arguments.trust_domain.clone(),
-        default_validity: DAY,
-        longest_validity: DAY,
+        signing: SigningOptions {
+            trust_domain: arguments.trust_domain.clone(),
+            default_validity: DAY,
+            longest_validity: DAY,
+        },
     };
     Ok(Embedded::new(Arc::new(Authority::open(options, clock.date())?), clock.clone()))
 }
@@ -81,7 +83,7 @@ fn remote(arguments: &AgentArguments, clock: &Clock) -> Result<CaClient, Authori
         server_name: Some(arguments.ca_name.clone()),
         root_file: root_file.clone(),
         token_file: token_file.clone(),
-        cluster_id: None,
+        cluster_id: Some(arguments.cluster.clone()),
         connect_timeout: CONNECT_TIMEOUT,
     };
     Ok(CaClient::new(options, clock.clone())?)

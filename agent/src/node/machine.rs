@@ -74,6 +74,16 @@ fn choose(asked: &str, known: &str) -> Result<Option<Arc<str>>, MachineError> {
     }
 }
 
+/// Every connection costs a descriptor or two: takes what the hard limit allows.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ pub mod machine;
 pub mod pods;
 pub mod publish;
 pub mod servers;
+pub mod source;
+pub mod standby;
 pub mod start;
 
 pub use start::{StartError, run};

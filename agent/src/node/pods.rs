@@ -95,6 +95,11 @@ impl Pods {
         }
     }
 
+    /// Lets go of everything and undoes nothing: the next agent takes it over, and no connection may wait at a listener of ours.
+    pub fn leave(&mut self) {
+        self.enrolled.clear();
+    }
+
     /// Cookie and uid of every enrolled pod.
     pub fn cookies(&self) -> impl Iterator<Item = (u64, &Arc<LocalPod>)> {
         self.enrolled.values().map(|enrolled| (enrolled.namespace.cookie(), &enrolled.pod))

@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::{
-    control::files::Reading,
+    control::reading::Reading,
     snapshot::{
         Problem, Snapshot,
         build::{Context, build},
@@ -20,6 +21,10 @@ use crate::{
 pub struct Published {
     /// Loaded once per connection.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Tells of each snapshot, after it can be loaded.
+    pub generation: watch::Sender<u64>,
+    /// What the snapshot was built from.
+    pub reading: Arc<ArcSwap<Reading>>,
     /// Of the objects, of this node's pods, of the kernel; sorted.
     pub problems: Arc<ArcSwap<Vec<Problem>>>,
     /// The first complete snapshot is published and its pods are enrolled.
@@ -61,12 +66,14 @@ impl Publisher {
     }
 
     /// Builds and publishes a snapshot.
-    pub fn publish(&mut self, reading: &Reading) -> Arc<Snapshot> {
+    pub fn publish(&mut self, reading: &Arc<Reading>) -> Arc<Snapshot> {
         let previous = self.published.snapshot.load_full();
         self.context.generation = previous.generation + 1;
         let (snapshot, built) = build(&reading.inputs, &self.context, Some(&previous));
         let snapshot = Arc::new(snapshot);
         self.published.snapshot.store(Arc::clone(&snapshot));
+        self.published.reading.store(Arc::clone(reading));
+        self.published.generation.send_replace(snapshot.generation);
         self.of_objects = reading.problems.iter().cloned().chain(built).collect();
         tracing::info!(
             generation = snapshot.generation,
@@ -76,6 +83,12 @@ impl Publisher {
             "snapshot"
         );
         snapshot
+    }
+
+    /// Says what an incomplete reading waits for; the snapshot stays.
+    pub fn wait(&mut self, reading: &Reading) {
+        self.of_objects.clone_from(&reading.problems);
+        self.publish_problems(Vec::new());
     }
 
     /// Publishes the problems of the objects and `of_node`, and says the new ones in the log.

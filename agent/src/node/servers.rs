@@ -9,11 +9,12 @@ use std::{
 };
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{authority, kernel::Kernel, publish::Published};
 use crate::{
     config::AgentArguments,
+    control::manifest,
     identity::{CertificateStatus, IdentityStore},
     observe::{
         Connections, Requests, Sources,
@@ -26,6 +27,9 @@ use crate::{
     },
     worker::{TunnelGauge, WorkerHandle},
 };
+
+/// Connections of scrapers that wait.
+const BACKLOG: u32 = 128;
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +98,7 @@ pub async fn start(
     let metrics = Arc::new(Metrics::new(&sources, &sources.series));
     let address = arguments.metrics_address;
     let public =
-        TcpListener::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?;
+        listen(address, arguments.stand_by).map_err(|source| ServerError::Metrics { address, source })?;
     let folder = admin_socket.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -108,6 +112,15 @@ pub async fn start(
     Ok(())
 }
 
+/// With `beside`, an old agent that drains may have the port as well.
+fn listen(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(beside)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
     let Published { snapshot, problems, .. } = parts.published;
     let mut sources = Sources::new(
@@ -117,6 +130,8 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
         parts.connections.clone(),
         parts.requests.clone(),
     );
+    let reading = Arc::clone(&parts.published.reading);
+    sources.objects = Arc::new(move || manifest::lines(&reading.load().inputs));
     let published = parts.published.clone();
     sources.not_ready = Arc::new(move || published.not_ready());
     let identities = parts.identities.clone();

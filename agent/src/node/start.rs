@@ -15,11 +15,13 @@ use super::{
     pods::{Means, Pods},
     publish::{Published, Publisher},
     servers::{self, ServerError},
+    source::{self, SourceError},
+    standby::{self, StandbyError, Turn},
 };
 use crate::{
     bpf::{Capture, CaptureConfig, CaptureError},
     config::{AgentArguments, INBOUND_PORT, OUTBOUND_PORT, OnStop},
-    control::files::{FileSource, FilesError, Reading},
+    control::reading::Reading,
     identity::IdentityStore,
     netns::{ListenerPorts, NamespaceThreads, SocketOptions},
     observe::{
@@ -29,8 +31,11 @@ use crate::{
         otlp::{self, OtlpError, SpanQueue},
         requests::{LogRule, RequestOptions},
     },
-    snapshot::{Snapshot, build::Context},
-    worker::{Command, ConnectLimits, Shared, WorkerHandle},
+    snapshot::{
+        Snapshot,
+        build::{Context, PodScope},
+    },
+    worker::{Command, ConnectLimits, Peers, Shared, WorkerHandle, peers::AskForPod},
 };
 
 /// Threads that enter namespaces.
@@ -39,10 +44,10 @@ const NAMESPACE_THREADS: usize = 2;
 const SERIES: usize = 20_000;
 /// How often what failed is tried again and namespaces are looked at.
 const RETRY: Duration = Duration::from_secs(1);
-/// A worker that has not come round its loop for so long never will.
-const STUCK: Duration = Duration::from_secs(30);
 /// How long a worker may take to stop after its drain.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Workers that were told to stop have closed their listeners by then.
+const LISTENERS_CLOSE: Duration = Duration::from_millis(100);
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +55,12 @@ pub enum StartError {
     /// The kernel part.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The manifests.
+    /// The manifests, or the API server.
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Source(#[from] SourceError),
+    /// Another agent has the turn.
+    #[error(transparent)]
+    Standby(#[from] StandbyError),
     /// The certificate authority.
     #[error(transparent)]
     Authority(#[from] authority::AuthorityError),
@@ -84,7 +92,7 @@ pub enum StartError {
 /// A part does not start; nothing is left behind then that was not there.
 pub fn run(arguments: AgentArguments, admin_socket: PathBuf) -> Result<(), StartError> {
     machine::check_rights()?;
-    raise_descriptor_limit();
+    machine::raise_descriptor_limit();
     // Control, CA client and admin on a runtime of their own: a reload never delays a byte.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -100,9 +108,11 @@ pub fn run(arguments: AgentArguments, admin_socket: PathBuf) -> Result<(), Start
 /// What an agent reads and writes, started before the kernel is touched.
 struct Inputs {
     readings: watch::Receiver<Arc<Reading>>,
+    ask_for_pod: AskForPod,
     identities: IdentityStore,
     access_log: AccessLog,
     sockets: SocketOptions,
+    turn: Option<Turn>,
     took_over: bool,
 }
 
@@ -118,19 +128,23 @@ struct Agent {
     readings: watch::Receiver<Arc<Reading>>,
     workers: Arc<Vec<WorkerHandle>>,
     access_log: AccessLog,
+    turn: Option<Turn>,
 }
 
 impl Agent {
     async fn start(arguments: AgentArguments, admin_socket: PathBuf) -> Result<Self, StartError> {
         // Nothing in the kernel changes before what mostly refuses to start has started.
+        let (readings, ask_for_pod) = source::start(&arguments).await?;
         let inputs = Inputs {
+            readings,
+            ask_for_pod,
             sockets: SocketOptions { mark: arguments.mark, congestion: machine::congestion(&arguments)? },
-            readings: FileSource::start(&arguments.manifests)?,
             identities: authority::start(&arguments)?,
             access_log: AccessLog::start(
                 &servers::access_log_target(&arguments.access_log),
                 arguments.worker_count(),
             )?,
+            turn: standby::turn(&arguments, &admin_socket).await?,
             took_over: arguments.bpffs.exists(),
         };
         let took_over = inputs.took_over;
@@ -150,7 +164,7 @@ impl Agent {
         admin_socket: PathBuf,
         inputs: Inputs,
     ) -> Result<Self, StartError> {
-        let Inputs { readings, identities, access_log, sockets, took_over } = inputs;
+        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, took_over } = inputs;
         let released = || StartError::System(io::Error::other("the capture was released"));
         let (heartbeat, destinations) =
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
@@ -173,6 +187,7 @@ impl Agent {
             sockets: sockets.clone(),
             tunnels: crate::tunnel::Settings::default(),
             connect: ConnectLimits::default(),
+            peers: Peers::new(ask_for_pod, published.generation.subscribe()),
             inherited: Arc::default(),
         };
         let workers: io::Result<Vec<WorkerHandle>> =
@@ -208,6 +223,7 @@ impl Agent {
             readings,
             workers,
             access_log,
+            turn,
         })
     }
 
@@ -242,7 +258,8 @@ impl Agent {
     fn watch_workers(&self) -> Result<(), StartError> {
         let now = monotonic_ns();
         for (index, worker) in self.workers.iter().enumerate() {
-            if let Some(what) = ailment(worker.has_ended(), now.saturating_sub(worker.alive_ns())) {
+            if let Some(what) = heartbeat::ailment(worker.has_ended(), now.saturating_sub(worker.alive_ns()))
+            {
                 if let Some(heartbeat) = self.kernel.heartbeat() {
                     heartbeat.stop();
                 }
@@ -255,6 +272,10 @@ impl Agent {
 
     async fn reload(&mut self) {
         let reading = Arc::clone(&self.readings.borrow_and_update());
+        if !reading.complete {
+            // What an earlier agent left in the kernel stays as it is until the whole truth is known.
+            return self.publisher.wait(&reading);
+        }
         self.publisher.publish(&reading);
         self.follow().await;
         self.publisher.set_ready();
@@ -263,6 +284,9 @@ impl Agent {
     /// Makes certificates and the node follow the published snapshot.
     async fn follow(&mut self) {
         let snapshot = self.published.snapshot.load_full();
+        if snapshot.generation == 0 {
+            return;
+        }
         self.identities.keep(wanted_identities(&snapshot));
         if self.arguments.node_address.is_empty() {
             // An address that the node gained may be where probes come from.
@@ -284,6 +308,9 @@ impl Agent {
         for worker in self.workers.iter() {
             worker.tell(Command::Stop { drain });
         }
+        if self.arguments.on_stop == OnStop::Keep {
+            self.pass_on().await;
+        }
         let stuck = self.join_workers(drain + PATIENCE).await;
         if self.arguments.on_stop == OnStop::Release {
             self.pods.release_all(&self.workers).await;
@@ -291,6 +318,13 @@ impl Agent {
         self.access_log.stop();
         let _ = std::fs::remove_file(&self.admin_socket);
         stuck.map_or(Ok(()), |index| Err(StartError::Worker(index, "did not stop")))
+    }
+
+    /// Lets the next agent begin: no listener of ours is left, and open connections end beside it.
+    async fn pass_on(&mut self) {
+        self.pods.leave();
+        sleep(LISTENERS_CLOSE).await;
+        self.turn = None;
     }
 
     /// Waits for the threads; which one has not ended by then.
@@ -310,14 +344,6 @@ impl Agent {
         if let Err(error) = self.kernel.release() {
             tracing::error!(%error, "the capture could not be undone wholly");
         }
-    }
-}
-
-/// What is wrong with a worker that came round its loop so many nanoseconds ago.
-fn ailment(has_ended: bool, silent_ns: u64) -> Option<&'static str> {
-    match has_ended {
-        true => Some("has ended"),
-        false => (u128::from(silent_ns) > STUCK.as_nanos()).then_some("is stuck"),
     }
 }
 
@@ -344,7 +370,9 @@ fn context(arguments: &AgentArguments) -> Context {
         zone: arguments.zone.as_deref().map(Into::into),
         trust_domain: arguments.trust_domain.as_str().into(),
         cluster: arguments.cluster.as_str().into(),
+        mtls: arguments.mtls.into(),
         generation: 0,
+        pods: if arguments.kubernetes { PodScope::OfThisNode } else { PodScope::All },
     }
 }
 
@@ -361,28 +389,4 @@ fn capture_config(arguments: &AgentArguments) -> Result<CaptureConfig, StartErro
         outbound_port: OUTBOUND_PORT,
         inbound_port: INBOUND_PORT,
     })
-}
-
-/// Every connection costs a descriptor or two: takes what the hard limit allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_given_up_when_it_ended_or_is_silent_for_long() {
-        let seconds = |count: u64| count * 1_000_000_000;
-        assert_eq!(ailment(false, 0), None);
-        assert_eq!(ailment(false, seconds(29)), None, "the heartbeat stops long before, and may come back");
-        assert_eq!(ailment(false, seconds(31)), Some("is stuck"));
-        assert_eq!(ailment(true, 0), Some("has ended"));
-    }
 }

@@ -143,6 +143,8 @@ pub enum CloseReason {
     ConnectFailed,
     /// The application at the local pod did not accept.
     ApplicationRefused,
+    /// The endpoint is a pod of the mesh, and who it is could not be learnt in time: it gets no plaintext.
+    UnresolvedPeer,
     /// The TLS handshake failed.
     TlsFailure,
     /// The peer's certificate names somebody else, or this pod has no certificate.
@@ -186,6 +188,7 @@ impl CloseReason {
             Self::Overflow => "overflow",
             Self::ConnectFailed => "connect_failed",
             Self::ApplicationRefused => "application_refused",
+            Self::UnresolvedPeer => "unresolved_peer",
             Self::TlsFailure => "tls_failure",
             Self::IdentityError => "identity_error",
             Self::CertificateRevoked => "certificate_revoked",
@@ -220,6 +223,7 @@ impl CloseReason {
             | Self::UnknownPort
             | Self::ConnectFailed
             | Self::ApplicationRefused
+            | Self::UnresolvedPeer
             | Self::Overflow
             | Self::NoSnapshot
             | Self::UnknownPod
@@ -259,6 +263,7 @@ impl CloseReason {
             | Self::NoSnapshot
             | Self::UnknownPort
             | Self::NoEndpoints
+            | Self::UnresolvedPeer
             | Self::PolicyDenied
             | Self::Overflow
             | Self::PlaintextRefused

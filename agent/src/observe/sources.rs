@@ -48,6 +48,8 @@ pub struct Sources {
     pub series: Arc<SeriesTable>,
     /// The access log.
     pub access_log: AccessLog,
+    /// The objects that the snapshot was built from, as manifests: one JSON object a line.
+    pub objects: Supply<String>,
     /// Why the agent is not ready, beside the missing snapshot; none when it is.
     pub not_ready: Supply<Option<String>>,
     /// All certificates.
@@ -88,6 +90,7 @@ impl Sources {
             access_log: connections.log().clone(),
             connections,
             requests,
+            objects: Arc::new(String::new),
             not_ready: Arc::new(|| None),
             certificates: Arc::new(Vec::new),
             authority: Arc::new(AuthorityView::default),

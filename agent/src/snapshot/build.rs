@@ -3,8 +3,10 @@
 //! What does not fit is left out with a [`Problem`]; where leaving out would open something (a mistyped `mtls`), the
 //! strict meaning is taken instead.
 
+mod elsewhere;
 mod enrolment;
 mod labels;
+pub(super) mod origins;
 mod pods;
 mod policy;
 mod routes;
@@ -14,7 +16,7 @@ mod topology;
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Problem, Snapshot, input::Inputs};
+use super::{MtlsMode, Problem, Snapshot, input::Inputs};
 
 /// Label on Namespaces (`enabled`) and Pods (`disabled`).
 pub const MESH_LABEL: &str = "posthaste.dev/mesh";
@@ -40,8 +42,22 @@ pub struct Context {
     pub trust_domain: Arc<str>,
     /// Cluster name for metrics.
     pub cluster: Arc<str>,
+    /// What holds for namespaces that say nothing of [`MTLS_ANNOTATION`].
+    pub mtls: MtlsMode,
     /// Number of the snapshot.
     pub generation: u64,
+    /// Which pods the inputs hold.
+    pub pods: PodScope,
+}
+
+/// Which pods a source reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodScope {
+    /// All of them: what is no pod's address is outside the mesh.
+    #[default]
+    All,
+    /// Those of this node, and others that somebody asked for.
+    OfThisNode,
 }
 
 /// Builds the snapshot that follows `previous`, whose learnt state (endpoint loads, affinity) it takes over.
@@ -49,7 +65,7 @@ pub struct Context {
 #[must_use]
 pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
-    let enrolment = enrolment::read(&inputs.namespaces, &mut problems);
+    let enrolment = enrolment::read(&inputs.namespaces, context.mtls, &mut problems);
     let policies = policy::read(inputs, &mut problems);
     let pods = pods::read(&inputs.pods, &enrolment, &policies, context, previous, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);
@@ -60,23 +76,35 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &pods.workloads,
         &policies,
         context,
-        &learnt,
+        (&learnt, origins::Unchanged::since(previous, &pods.workloads)),
         &mut problems,
     );
     let routes = routes::read(inputs, &services, previous, &mut problems);
+    let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();
     problems.dedup();
     let snapshot = Snapshot {
         generation: context.generation,
         workloads: pods.workloads,
+        elsewhere,
+        on_host: pods.on_host,
         service_ports: services.ports,
         routes,
         cluster_ips: services.cluster_ips,
         services: services.all,
+        origins: services.origins,
         local_pods: pods.local,
         uncaptured: pods.uncaptured,
     };
     (snapshot, problems)
+}
+
+/// What does not fit in the policies alone, as [`build`] would say it.
+#[must_use]
+pub fn policy_problems(inputs: &Inputs) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    policy::read(inputs, &mut problems);
+    problems
 }
 
 /// An address that a pod, service or endpoint can have; IPv4 in IPv6 is IPv4. The reason where it is not one.
@@ -103,4 +131,4 @@ fn port(number: i32) -> Result<u16, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

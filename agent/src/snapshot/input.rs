@@ -41,7 +41,7 @@ pub struct Metadata {
     pub created: Option<i64>,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations`.
+    /// `metadata.annotations`, those of `posthaste.dev/` and kubelet's of static pods alone.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -103,6 +103,8 @@ pub struct Service {
     pub publish_not_ready_addresses: bool,
     /// `spec.trafficDistribution`; empty where absent.
     pub traffic_distribution: String,
+    /// `spec.selector`; empty where others write the endpoints.
+    pub selector: BTreeMap<String, String>,
 }
 
 /// `spec.ports[]` of a Service.
@@ -161,6 +163,17 @@ pub struct EndpointOfSlice {
     pub for_zones: Vec<String>,
     /// `hints.forNodes[].name`.
     pub for_nodes: Vec<String>,
+    /// `targetRef`, where it is a Pod.
+    pub pod: Option<TargetPod>,
+}
+
+/// The pod behind an endpoint, in the namespace of its slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetPod {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its uid; empty where the reference has none.
+    pub uid: Box<str>,
 }
 
 impl Metadata {

@@ -2,6 +2,7 @@
 //! [`input::Inputs`], loaded once per connection by the data path. Pure: no I/O, no clock, no logging.
 
 pub mod build;
+pub mod elsewhere;
 pub mod input;
 pub mod load;
 pub mod lookup;
@@ -12,8 +13,9 @@ pub mod protocol;
 pub mod routes;
 pub mod spiffe;
 
+pub use elsewhere::{Elsewhere, PodKey};
 pub use load::{EndpointLoad, PodLoad, ServiceState};
-pub use lookup::Route;
+pub use lookup::{Peer, Route};
 pub use model::{Endpoint, FailMode, LocalPod, MtlsMode, Service, ServicePort, Snapshot, Workload};
 pub use policy::TrafficPolicy;
 pub use problem::Problem;

@@ -1,15 +1,15 @@
 //! The shapes of a snapshot: workloads, services, endpoints, the pods of this node. Pure.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
 };
 
 use super::{
-    EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
-    policy::BulkheadLimits, protocol,
+    Elsewhere, EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
+    build::origins::Origins, policy::BulkheadLimits, protocol,
 };
 
 /// What plaintext may do at a pod: `posthaste.dev/mtls` on the Namespace.
@@ -159,6 +159,10 @@ pub struct Snapshot {
     pub generation: u64,
     /// Pods by each of their addresses. Host-network pods are not in it.
     pub workloads: HashMap<IpAddr, Arc<Workload>>,
+    /// Pods of other nodes that are not known beyond their names.
+    pub elsewhere: Elsewhere,
+    /// Uids of pods in their host's network, whose addresses are their nodes'.
+    pub on_host: HashSet<Arc<str>>,
     /// Services by (ClusterIP, port).
     pub service_ports: HashMap<(IpAddr, u16), Arc<ServicePort>>,
     /// Routes attached to service ports, by (ClusterIP, port).
@@ -167,6 +171,8 @@ pub struct Snapshot {
     pub cluster_ips: HashMap<IpAddr, Arc<Service>>,
     /// All services, sorted by namespace and name.
     pub services: Vec<Arc<Service>>,
+    /// What they were built from.
+    pub(crate) origins: Origins,
     /// Enrolled pods of this node by uid.
     pub local_pods: HashMap<Arc<str>, Arc<LocalPod>>,
     /// Pods of this node that are not captured, with the reason (host network, not labelled, ...).

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls::{RootCertStore, crypto::CryptoProvider};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 
 /// Why a list of roots is not a trust bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +58,20 @@ impl Bundle {
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+
+    /// Whether `chain` (leaf first) leads to one of the roots at `now`, for a client; what is wrong with it otherwise.
+    pub fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        provider: &CryptoProvider,
+    ) -> Result<(), webpki::Error> {
+        let (leaf, intermediates) = chain.split_first().ok_or(webpki::Error::UnknownIssuer)?;
+        let algorithms = provider.signature_verification_algorithms.all;
+        let usage = webpki::KeyUsage::client_auth();
+        let leaf = webpki::EndEntityCert::try_from(leaf)?;
+        leaf.verify_for_usage(algorithms, &self.store.roots, intermediates, now, usage, None, None).map(drop)
     }
 
     /// The roots as rustls takes them.

@@ -3,6 +3,7 @@
 
 pub mod gauge;
 pub mod inherited;
+pub mod peers;
 pub mod pod;
 pub mod tasks;
 pub mod thread;
@@ -19,6 +20,7 @@ use tokio::{net::TcpStream, sync::watch};
 
 pub use gauge::TunnelGauge;
 pub use inherited::InheritedAttempts;
+pub use peers::Peers;
 pub use pod::PodHere;
 pub use thread::{Command, WorkerHandle};
 
@@ -75,6 +77,8 @@ pub struct Shared {
     pub tunnels: Settings,
     /// Limits and times of dials.
     pub connect: ConnectLimits,
+    /// Who pods of other nodes are.
+    pub peers: Peers,
     /// Retries of hops before, for all pods of the node.
     pub inherited: Arc<InheritedAttempts>,
 }

@@ -31,6 +31,9 @@ pub enum Case {
     Bulk8,
     /// Memory of idle connections.
     Idle,
+    /// One agent in a cluster of 10,000 Services with 100,000 endpoints, of which 100 change in a second.
+    #[value(name = "scale-100k")]
+    Scale100k,
     /// A pod with a modest load beside one on the same node with a hundred times as much.
     Neighbour,
 }
@@ -45,6 +48,7 @@ impl fmt::Display for Case {
             Self::Bulk1 => "bulk-1",
             Self::Bulk8 => "bulk-8",
             Self::Idle => "idle",
+            Self::Scale100k => "scale-100k",
             Self::Neighbour => "neighbour",
         })
     }
@@ -55,6 +59,9 @@ impl Case {
     /// pair of other proxies. Only the TCP cases ask about congestion control: those of HTTP have one for all.
     #[must_use]
     pub fn applies_to(self, kind: Kind) -> bool {
+        if self == Self::Scale100k {
+            return kind == Kind::Posthaste;
+        }
         match kind {
             Kind::Direct => self != Self::Idle,
             Kind::Posthaste => true,
@@ -88,6 +95,7 @@ impl Case {
             Self::Bulk1 => bulk(subject, 1, plan.seconds),
             Self::Bulk8 => bulk(subject, 8, plan.seconds),
             Self::Idle => idle(subject, plan.idle_connections),
+            Self::Scale100k => super::scale::measure(plan.seconds),
             Self::Neighbour => neighbour::measure(subject, plan.seconds),
         }
     }

@@ -5,7 +5,7 @@ use super::{
     pair::{self, FAR_PORT, NEAR_PORT},
     subject::PORT,
 };
-use crate::{Doing, Fault, Running, Site, World, certificates::Files, python};
+use crate::{Doing, Fault, Running, Site, World, certificates::Files, tools};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -34,7 +34,7 @@ pub fn pair(world: &World, client: &Site, server: &Site) -> Result<(Vec<Running>
 fn start(site: &Site, configuration: &Value, port: u16) -> Result<Running, Fault> {
     let file = site.folder().join(format!("envoy-{}.json", site.name));
     fs::write(&file, configuration.to_string()).doing("write envoy's configuration")?;
-    let (program, file) = (python::installed("envoy", "envoy")?, file.display().to_string());
+    let (program, file) = (tools::program("envoy", "envoy")?, file.display().to_string());
     let options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
     let mut running = site.start(&[&[program.as_str(), "-c", &file][..], &options].concat())?;
     site.wait_listening(port).map_err(|fault| Fault::new(format!("{fault}: {}", running.stderr())))?;

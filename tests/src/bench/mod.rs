@@ -13,6 +13,7 @@ pub mod load;
 pub mod neighbour;
 mod pair;
 pub mod report;
+pub mod scale;
 pub mod subject;
 pub mod usage;
 
@@ -59,6 +60,9 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, Fault> {
 }
 
 fn one(case: Case, kind: Kind, plan: &Plan) -> Result<report::Sample, Fault> {
+    if case == Case::Scale100k {
+        return scale::measure(plan.seconds);
+    }
     let subject = Subject::build(kind, case)?;
     case.measure(&subject, plan).map_err(|fault| Fault::new(format!("{case} with {kind}: {fault}")))
 }

@@ -23,10 +23,16 @@ pub struct Sample {
     pub kib_per_connection: Option<f64>,
     /// Resident memory of both proxies.
     pub rss_mib: Option<f64>,
+    /// From the start of an agent until it is ready, seconds.
+    pub ready_s: Option<f64>,
+    /// Of one core.
+    pub cpu_percent: Option<f64>,
+    /// To the API server.
+    pub requests: Option<f64>,
 }
 
 impl Sample {
-    fn fields(&self) -> [(&'static str, Option<f64>); 8] {
+    fn fields(&self) -> [(&'static str, Option<f64>); 11] {
         [
             ("rate", self.rate),
             ("p50_ms", self.p50_ms),
@@ -36,6 +42,9 @@ impl Sample {
             ("cpu_s_per_gb", self.cpu_s_per_gb),
             ("kib_per_connection", self.kib_per_connection),
             ("rss_mib", self.rss_mib),
+            ("ready_s", self.ready_s),
+            ("cpu_percent", self.cpu_percent),
+            ("requests", self.requests),
         ]
     }
 }
@@ -71,6 +80,9 @@ impl Row {
             cpu_s_per_gb: of(|sample| sample.cpu_s_per_gb),
             kib_per_connection: of(|sample| sample.kib_per_connection),
             rss_mib: of(|sample| sample.rss_mib),
+            ready_s: of(|sample| sample.ready_s),
+            cpu_percent: of(|sample| sample.cpu_percent),
+            requests: of(|sample| sample.requests),
         };
         Self { case: case.to_string(), subject: kind.to_string(), runs: samples.len(), median }
     }
@@ -128,6 +140,15 @@ pub fn table(rows: &[Row]) -> String {
             cell(ratio, 3),
             row.runs
         );
+        if let (Some(ready), Some(cpu), Some(requests)) =
+            (median.ready_s, median.cpu_percent, median.requests)
+        {
+            let _ = writeln!(
+                text,
+                "{:<14} ready in {ready:.2} s, {cpu:.1} % of a core, {requests:.0} requests",
+                ""
+            );
+        }
     }
     text
 }

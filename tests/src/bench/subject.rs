@@ -197,6 +197,7 @@ impl Subject {
                 super::load::wrk(self.client(), self.target, case, 1)?;
                 return Ok(());
             }
+            Case::Scale100k => return Err(no_pair()),
             // iperf3 answers only iperf3.
             Case::Bulk1 | Case::Bulk8 => {
                 super::load::iperf(self.client(), self.target, 1, 1)?;
@@ -229,9 +230,14 @@ fn set_up(site: &Site, case: Case) -> Result<(), Fault> {
     if case.is_http() { namespace.sysctl("net.ipv4.tcp_congestion_control", CONGESTION) } else { Ok(()) }
 }
 
+fn no_pair() -> Fault {
+    Fault::new("scale-100k is about one agent and an API server; there is nothing between two pods")
+}
+
 fn serve(site: &Site, case: Case) -> Result<Running, Fault> {
     match case {
         Case::Idle => peer::serve(site, "hold", PORT),
+        Case::Scale100k => Err(no_pair()),
         Case::Bulk1 | Case::Bulk8 => {
             let running = site.start(&["iperf3", "-s", "-p", &PORT.to_string()])?;
             site.wait_listening(PORT).map(|()| running)

@@ -6,6 +6,7 @@
 mod balance;
 mod bytes;
 mod capture;
+mod container;
 mod crash;
 mod endings;
 mod http2_requests;

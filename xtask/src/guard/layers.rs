@@ -42,7 +42,7 @@ const OWNERS: [(&str, &[&str]); 8] = [
     ("aya_log", &["agent/src/bpf/"]),
     ("aya_ebpf", &["agent-ebpf/"]),
     ("aya_log_ebpf", &["agent-ebpf/"]),
-    ("kube", &["agent/src/control/", "agent/src/ca/"]),
+    ("kube", &["agent/src/control/", "agent/src/ca/", "tests/", "agent/tests/"]),
     (
         "std::env",
         &[

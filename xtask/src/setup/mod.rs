@@ -6,6 +6,7 @@ mod apt_scratch;
 mod apt_sources;
 mod core_source;
 mod crates;
+pub(crate) mod kubernetes;
 mod linker;
 pub(crate) mod programs;
 pub(crate) mod python;
@@ -33,7 +34,7 @@ pub(crate) enum SetupError {
     Programs(String),
 }
 
-/// Everything: programs that the machine must have, the linker, the source of `core`, all crates.
+/// Everything: programs that the machine must have, the linker, the source of `core`, all crates; then what only tests need.
 pub(crate) fn run() -> Result<(), SetupError> {
     let compiler = Compiler::ask()?;
     let tools = workspace::tools();
@@ -49,6 +50,9 @@ pub(crate) fn run() -> Result<(), SetupError> {
     programs::report_for_tests();
     if let Err(error) = python::bring(python::Packages::Tests) {
         println!("  not needed to build, but for all tests: {error}");
+    }
+    if let Err(error) = kubernetes::bring() {
+        println!("  not needed to build, but for the Kubernetes tests: {error}");
     }
     println!("setup: ready. Next: cargo build, cargo xtask demo, cargo xtask test");
     Ok(())
@@ -118,4 +122,24 @@ fn point(tools: &Path, name: &str, target: &Path) -> Result<(), SetupError> {
         path: link.display().to_string(),
         source,
     })
+}
+
+/// FNV-1a over texts: names a folder by what it was made from, protects nothing.
+fn fingerprint<'text>(texts: impl IntoIterator<Item = &'text [u8]>) -> u64 {
+    let bytes = texts.into_iter().flat_map(|text| text.iter().copied().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn a_changed_text_is_another_fingerprint() {
+        let of = |texts: &[&str]| fingerprint(texts.iter().map(|text| text.as_bytes()));
+        assert_ne!(of(&["a==1", "3.11"]), of(&["a==2", "3.11"]));
+        assert_ne!(of(&["a==1", "3.11"]), of(&["a==1", "3.12"]));
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+    }
 }

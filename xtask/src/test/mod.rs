@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use crate::run::{self, RunError};
-use crate::setup::python;
+use crate::setup::{kubernetes, python};
 use crate::{setup, workspace};
 use tally::Tally;
 
@@ -24,6 +24,8 @@ pub(crate) enum Ring {
     Kernel,
     /// Whole nodes with real programs in network namespaces: root
     Mesh,
+    /// The same nodes with a real API server: root
+    Kubernetes,
 }
 
 /// Which tests to run.
@@ -55,15 +57,23 @@ pub(crate) fn run(selection: &Selection) -> bool {
         }
         if selection.wants(Ring::Kernel) {
             let why = "loads eBPF programs and makes network namespaces";
-            let ring = root_ring::RootRing { package: "posthaste", why };
+            let ring = root_ring::RootRing { package: "posthaste", binary: None, why };
             report.step("kernel ring", |tally| ring.run(&selection.filter, 15 * MINUTE, tally));
         }
         if selection.wants(Ring::Mesh) {
             let why = "makes network namespaces and runs agents in them";
-            let ring = root_ring::RootRing { package: "posthaste-tests", why };
+            let ring = root_ring::RootRing { package: "posthaste-tests", binary: Some("mesh"), why };
             report.step("mesh ring", |tally| {
                 python::bring(python::Packages::Tests).map_err(|error| error.to_string())?;
                 ring.run(&selection.filter, 40 * MINUTE, tally)
+            });
+        }
+        if selection.wants(Ring::Kubernetes) {
+            let why = "makes network namespaces and runs agents in them";
+            let ring = root_ring::RootRing { package: "posthaste-tests", binary: Some("kubernetes"), why };
+            report.step("kubernetes ring", |tally| {
+                kubernetes::bring().map_err(|error| error.to_string())?;
+                ring.run(&selection.filter, 30 * MINUTE, tally)
             });
         }
     }

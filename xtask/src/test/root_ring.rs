@@ -12,9 +12,11 @@ use crate::run::{as_root, is_root};
 use crate::test::tally::Tally;
 use crate::workspace;
 
-/// The integration tests of one package.
+/// The integration tests of one package, or one binary of them.
 pub(super) struct RootRing {
     pub(super) package: &'static str,
+    /// The test binary; all of the package where there is none.
+    pub(super) binary: Option<&'static str>,
     /// What it does that needs root, for the person who is asked for a password.
     pub(super) why: &'static str,
 }
@@ -32,7 +34,8 @@ impl RootRing {
     pub(super) fn run(&self, filter: &[String], limit: Duration, tally: &mut Tally) -> Result<(), String> {
         let binaries = self.build()?;
         if binaries.is_empty() {
-            return Err(format!("package {} has no integration tests", self.package));
+            let which = self.binary.unwrap_or("any");
+            return Err(format!("package {} has no integration tests ({which})", self.package));
         }
         if !is_root() {
             println!("these tests run through sudo, because this ring {}", self.why);
@@ -65,7 +68,8 @@ impl RootRing {
         let messages = String::from_utf8_lossy(&output.stdout);
         let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
         let ours = messages.filter(|message| package(message) == Some(self.package));
-        Ok(ours.filter_map(|message| test_binary(&message)).collect())
+        let wanted = |binary: &Binary| self.binary.is_none_or(|name| name == binary.name);
+        Ok(ours.filter_map(|message| test_binary(&message)).filter(wanted).collect())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::snapshot::build::{Context, build};
+use crate::snapshot::build::{Context, PodScope, build};
 
 #[test]
 fn two_nodes_is_taken_without_a_problem() {
@@ -42,6 +42,8 @@ fn context(node: &str) -> Context {
         zone: None,
         trust_domain: "cluster.local".into(),
         cluster: "Kubernetes".into(),
+        mtls: crate::snapshot::MtlsMode::Permissive,
         generation: 1,
+        pods: PodScope::All,
     }
 }

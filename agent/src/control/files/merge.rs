@@ -5,9 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::Reading;
 use crate::{
-    control::document::{Item, Object, ObjectKey},
+    control::{
+        document::{Item, Object, ObjectKey},
+        reading::Reading,
+    },
     snapshot::{Problem, input::Inputs},
 };
 
@@ -82,18 +84,10 @@ impl Kept {
     fn reading(&self, mut problems: Vec<Problem>) -> Reading {
         let mut inputs = Inputs::default();
         for kept in &self.objects {
-            match &kept.object {
-                Object::Namespace(object) => inputs.namespaces.push(object.clone()),
-                Object::Pod(object) => inputs.pods.push(object.clone()),
-                Object::Service(object) => inputs.services.push(object.clone()),
-                Object::EndpointSlice(object) => inputs.endpoint_slices.push(object.clone()),
-                Object::TrafficPolicy(object) => inputs.traffic_policies.push(object.clone()),
-                Object::Route(object) => inputs.routes.push(object.clone()),
-                Object::ReferenceGrant(object) => inputs.reference_grants.push(object.clone()),
-            }
+            kept.object.add_to(&mut inputs);
         }
         problems.sort();
-        Reading { inputs, problems, ignored: self.ignored }
+        Reading { complete: true, inputs, problems, ignored: self.ignored }
     }
 }
 

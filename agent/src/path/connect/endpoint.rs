@@ -61,6 +61,23 @@ enum Way<'workload> {
     Tunnel(&'workload Arc<Workload>, Arc<TlsIdentity>),
 }
 
+/// Who stands at an address that the snapshot of the connection knows no pod at: nobody of the mesh, or a pod of another node that had
+/// to be asked for.
+///
+/// # Errors
+/// It is a pod of the mesh, and nobody said in time who.
+pub async fn peer(
+    worker: &Worker,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<Option<Arc<Workload>>, CloseReason> {
+    let found = worker.shared.peers.find(&worker.shared.snapshot, address.ip(), deadline).await;
+    found.map_err(|_| {
+        tracing::debug!(%address, "a pod of the mesh of which nobody says who it is");
+        CloseReason::UnresolvedPeer
+    })
+}
+
 impl Journey<'_> {
     /// One address, under the deadline of one attempt, after our certificate is there.
     ///
@@ -71,7 +88,11 @@ impl Journey<'_> {
         address: SocketAddr,
         workload: Option<&Arc<Workload>>,
     ) -> Result<Dialled, Setback> {
-        let way = self.way(workload).await?;
+        let found = match workload {
+            Some(workload) => Some(Arc::clone(workload)),
+            None => peer(self.worker, address, self.deadline).await.map_err(Setback::There)?,
+        };
+        let way = self.way(found.as_ref()).await?;
         self.record.attempt();
         let attempt = Instant::now() + self.worker.shared.connect.attempt;
         let connected = async {

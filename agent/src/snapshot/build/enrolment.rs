@@ -26,14 +26,19 @@ impl Default for Enrolment {
 /// Settings by namespace.
 pub(super) type Enrolments = HashMap<Arc<str>, Enrolment>;
 
-pub(super) fn read(namespaces: &[Arc<input::Namespace>], problems: &mut Vec<Problem>) -> Enrolments {
+/// Reads all of them; `unsaid` is in force where a namespace does not say how strict it is.
+pub(super) fn read(
+    namespaces: &[Arc<input::Namespace>],
+    unsaid: MtlsMode,
+    problems: &mut Vec<Problem>,
+) -> Enrolments {
     namespaces
         .iter()
-        .map(|namespace| (namespace.metadata.name.clone(), settings(&namespace.metadata, problems)))
+        .map(|namespace| (namespace.metadata.name.clone(), settings(&namespace.metadata, unsaid, problems)))
         .collect()
 }
 
-fn settings(metadata: &input::Metadata, problems: &mut Vec<Problem>) -> Enrolment {
+fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Problem>) -> Enrolment {
     let mut problem = |field: String, reason: String| {
         problems.push(Problem::of(metadata, "Namespace", field, reason));
     };
@@ -48,7 +53,8 @@ fn settings(metadata: &input::Metadata, problems: &mut Vec<Problem>) -> Enrolmen
         }
     };
     let mtls = match metadata.annotations.get(MTLS_ANNOTATION).map(String::as_str) {
-        None | Some("permissive") => MtlsMode::Permissive,
+        None => unsaid,
+        Some("permissive") => MtlsMode::Permissive,
         Some("strict") => MtlsMode::Strict,
         Some(other) => {
             let reason =

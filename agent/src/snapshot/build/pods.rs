@@ -24,6 +24,7 @@ pub(super) struct Pods {
     pub(super) workloads: HashMap<IpAddr, Arc<Workload>>,
     pub(super) local: HashMap<Arc<str>, Arc<LocalPod>>,
     pub(super) uncaptured: Vec<(Arc<Workload>, String)>,
+    pub(super) on_host: HashSet<Arc<str>>,
 }
 
 struct Reader<'input> {
@@ -75,7 +76,9 @@ impl Reader<'_> {
         let opted_out = enrolment::opts_out(pod, self.problems);
         let meshed = settings.enabled && !opted_out && !pod.host_network;
         let workload = self.workload(pod, settings, meshed);
-        if !pod.host_network {
+        if pod.host_network {
+            self.pods.on_host.insert(pod.metadata.uid.clone());
+        } else {
             self.place(pod, &workload);
         }
         if *pod.node != *self.context.node || pod.node.is_empty() {

@@ -194,13 +194,22 @@ impl Policies {
         let chain: Vec<&Compiled> =
             levels.iter().filter_map(|level| self.attached.get(level)).flatten().map(|one| &**one).collect();
         if chain.is_empty() {
-            return self.default.clone();
+            let last = last.map(|last| &last.policy).filter(|last| last.origins.is_empty());
+            return last.unwrap_or(&self.default).clone();
         }
         let merged = compile::merge(&chain);
         match last {
             Some(last) if *last.policy == merged => last.policy.clone(),
             _ => Arc::new(merged),
         }
+    }
+
+    /// Whether the policy of a port that was built before is what would be in force now.
+    pub(super) fn is_same(&self, service: &input::Service, port: &Arc<ServicePort>) -> bool {
+        if self.attached.is_empty() {
+            return port.policy.origins.is_empty();
+        }
+        Arc::ptr_eq(&self.of(service, &port.name, Some(port)), &port.policy)
     }
 
     /// For the calling pods of a namespace.

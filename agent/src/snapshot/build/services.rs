@@ -6,7 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{Context, address, policy::Policies, port, slices, slices::Slices, topology};
+use super::{
+    Context, PodScope, address,
+    origins::{Origins, Unchanged},
+    policy::Policies,
+    port, slices,
+    slices::Slices,
+    topology,
+};
 use crate::snapshot::{
     Endpoint, EndpointLoad, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input, protocol,
 };
@@ -20,6 +27,7 @@ pub(super) struct Services {
     pub(super) ports: HashMap<(IpAddr, u16), Arc<ServicePort>>,
     pub(super) cluster_ips: HashMap<IpAddr, Arc<Service>>,
     pub(super) all: Vec<Arc<Service>>,
+    pub(super) origins: Origins,
 }
 
 /// Namespace, service, port name, and whether it is of IPv6.
@@ -71,16 +79,18 @@ pub(super) fn read(
     workloads: &HashMap<IpAddr, Arc<Workload>>,
     policies: &Policies,
     context: &Context,
-    learnt: &Learnt<'_>,
+    (learnt, unchanged): (&Learnt<'_>, Unchanged<'_>),
     problems: &mut Vec<Problem>,
 ) -> Services {
-    let mut oldest: Vec<&input::Service> = services.iter().map(|service| &**service).collect();
+    let mut oldest: Vec<&Arc<input::Service>> = services.iter().collect();
     // The oldest keeps a ClusterIP that two claim; one without a time comes last, equals in their order.
     oldest.sort_by_key(|service| service.metadata.created.unwrap_or(i64::MAX));
     let mut reader =
         Reader { slices, workloads, policies, context, learnt, problems, services: Services::default() };
     for service in oldest {
-        reader.service(service);
+        if !reader.reuse(service, unchanged) {
+            reader.service(service);
+        }
     }
     let mut services = reader.services;
     services.all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -88,7 +98,8 @@ pub(super) fn read(
 }
 
 impl Reader<'_, '_> {
-    fn service(&mut self, service: &input::Service) {
+    fn service(&mut self, service: &Arc<input::Service>) {
+        let found = self.problems.len();
         let metadata = &service.metadata;
         let hostname: Arc<str> = format!("{}.{}.svc.cluster.local", metadata.name, metadata.namespace).into();
         let cluster_ips = self.cluster_ips(service);
@@ -116,10 +127,42 @@ impl Reader<'_, '_> {
             affinity_seconds,
             ports,
         });
+        // What had a problem is built again each time, since it may be another object's doing.
+        if found == self.problems.len() {
+            let slices = slices::of(self.slices, service).iter().map(|slice| Arc::clone(slice)).collect();
+            self.services.origins.note(service, slices, &built);
+        }
+        self.add(built);
+    }
+
+    fn add(&mut self, built: Arc<Service>) {
         for ip in &built.cluster_ips {
             self.services.cluster_ips.insert(*ip, built.clone());
         }
         self.services.all.push(built);
+    }
+
+    /// Takes the service over from the previous snapshot where everything that it was built from is the same; whether it was.
+    fn reuse(&mut self, service: &Arc<input::Service>, unchanged: Unchanged<'_>) -> bool {
+        let Some(origin) = unchanged.origin(service, slices::of(self.slices, service)) else { return false };
+        let built = &origin.built;
+        let same_policy = |port: &Arc<ServicePort>| self.policies.is_same(service, port);
+        let same_pods = |port: &Arc<ServicePort>| {
+            port.endpoints.iter().all(|endpoint| unchanged.is_same_pod(endpoint, self.workloads))
+        };
+        let free = built.cluster_ips.iter().all(|ip| !self.services.cluster_ips.contains_key(ip));
+        if !free || !built.ports.iter().all(|port| same_policy(port) && same_pods(port)) {
+            return false;
+        }
+        for ip in &built.cluster_ips {
+            let places = built.ports.iter().map(|port| (*ip, port.port));
+            self.services
+                .ports
+                .extend(places.filter_map(|place| Some((place, unchanged.port(place)?.clone()))));
+        }
+        self.services.origins.keep(service, origin);
+        self.add(built.clone());
+        true
     }
 
     /// Whether it is of IPv4 (false), of IPv6 (true): by its addresses, a headless service by its endpoints.
@@ -249,7 +292,7 @@ impl Reader<'_, '_> {
         let endpoints =
             topology::choose(candidates, service, self.context).into_iter().map(|candidate| Endpoint {
                 address: candidate.address,
-                workload: self.workloads.get(&candidate.address.ip()).cloned(),
+                workload: self.workload(&candidate),
                 load: load(last, candidate.address),
             });
         let (protocol, protocol_why) = protocol::declared(given.app_protocol.as_deref(), &given.name);
@@ -268,6 +311,14 @@ impl Reader<'_, '_> {
             known_endpoints,
             state: last.map_or_else(|| Arc::new(ServiceState::default()), |last| last.state.clone()),
         }
+    }
+
+    /// The pod of an endpoint; none where the slice names another one than is known at the address, which is to be asked for then.
+    fn workload(&self, candidate: &slices::Candidate<'_>) -> Option<Arc<Workload>> {
+        let known = self.workloads.get(&candidate.address.ip())?;
+        let named = candidate.from.pod.as_ref().map_or("", |pod| &*pod.uid);
+        let other = self.context.pods == PodScope::OfThisNode && !named.is_empty() && *named != *known.uid;
+        (!other).then(|| known.clone())
     }
 
     /// Whether the port is in the snapshot now: not where another port of the service has its number.

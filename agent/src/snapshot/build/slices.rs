@@ -15,7 +15,7 @@ use crate::snapshot::{
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// Slices by namespace and service name.
-pub(super) type Slices<'input> = HashMap<(&'input str, &'input str), Vec<&'input EndpointSlice>>;
+pub(super) type Slices<'input> = HashMap<(&'input str, &'input str), Vec<&'input Arc<EndpointSlice>>>;
 
 /// An endpoint of a port before anything is chosen.
 pub(super) struct Candidate<'input> {
@@ -59,14 +59,14 @@ pub(super) fn index<'input>(
 pub(super) fn of<'index, 'input>(
     slices: &'index Slices<'input>,
     service: &'index Service,
-) -> &'index [&'input EndpointSlice] {
+) -> &'index [&'input Arc<EndpointSlice>] {
     let key = (&*service.metadata.namespace, &*service.metadata.name);
     slices.get(&key).map_or(&[][..], Vec::as_slice)
 }
 
 /// The endpoints of the port `name` in one address family, sorted by address, each once.
 pub(super) fn candidates<'input>(
-    slices: &[&'input EndpointSlice],
+    slices: &[&'input Arc<EndpointSlice>],
     name: &str,
     ipv6: bool,
     publish_not_ready: bool,

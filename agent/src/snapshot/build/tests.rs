@@ -4,17 +4,18 @@
 mod endpoints;
 mod enrolment;
 mod policies;
+mod reuse;
 mod routes;
 mod services;
 mod size;
 
-use super::{Context, build};
+use super::{Context, PodScope, build};
 use crate::{
     control::document::{self, Format, Item, Object},
     snapshot::{Problem, Snapshot, input::Inputs},
 };
 
-pub(super) fn inputs(yaml: &str) -> Inputs {
+pub(crate) fn inputs(yaml: &str) -> Inputs {
     let mut inputs = Inputs::default();
     for item in document::parse("test.yaml", yaml, Format::Yaml) {
         match item {
@@ -31,13 +32,15 @@ pub(super) fn inputs(yaml: &str) -> Inputs {
     inputs
 }
 
-pub(super) fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         node: "one".into(),
         zone: Some("a".into()),
         trust_domain: "cluster.local".into(),
         cluster: "Kubernetes".into(),
+        mtls: crate::snapshot::MtlsMode::Permissive,
         generation: 1,
+        pods: PodScope::All,
     }
 }
 

@@ -4,7 +4,7 @@
 //! The comments of the fields become the descriptions that `kubectl explain` shows.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Metadata;
 pub use super::duration::Duration;
@@ -27,7 +27,7 @@ pub struct TrafficPolicy {
 
 /// What applies to the traffic that meshed pods send to the targets. Of several policies the more specific one wins, field by field of
 /// this object: of a port, of a Service, of a namespace. Of two for the same target the older one is in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficPolicySpec {
     /// To what it applies: Services of its own namespace, or that namespace, which means all Services in it.
@@ -52,7 +52,7 @@ pub struct TrafficPolicySpec {
 }
 
 /// An object of the policy's own namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.kind == 'Service' || !has(self.sectionName)", "message": "sectionName is for a Service: the name of its port"},
@@ -74,7 +74,7 @@ pub struct TargetRef {
 }
 
 /// How an endpoint is chosen for a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "(has(self.type) && self.type == 'ConsistentHash') == has(self.consistentHash)", "message": "consistentHash is given with type ConsistentHash, and only then"},
@@ -90,7 +90,7 @@ pub struct LoadBalancer {
 }
 
 /// See `type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum LoadBalancerType {
     /// The better of two.
     PowerOfTwo,
@@ -99,7 +99,7 @@ pub enum LoadBalancerType {
 }
 
 /// What makes the key of consistent hashing. A request without it is balanced by power of two choices.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "(self.type == 'Source') != has(self.name)", "message": "name is given with Header and Cookie, and not with Source"},
@@ -113,7 +113,7 @@ pub struct ConsistentHash {
 }
 
 /// See `type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum HashType {
     /// Value of a request header.
     Header,
@@ -124,7 +124,7 @@ pub enum HashType {
 }
 
 /// A second attempt of an idempotent request while the first is under way, within the retry budget; the loser is cancelled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "!(has(self.delay) && has(self.minimumDelay))", "message": "minimumDelay is for the observed delay; give it or delay"},
@@ -140,7 +140,7 @@ pub struct Hedging {
 }
 
 /// When an endpoint is left alone, and for how long.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OutlierDetection {
     /// Gateway failures (502, 503, 504, resets, time-outs, refused connections) in a row. Default 5; 0 is off.
@@ -170,7 +170,7 @@ pub struct OutlierDetection {
 }
 
 /// Limits of one node towards one service port, over all its pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
     /// Connections. Default 4096.
@@ -188,7 +188,7 @@ pub struct Limits {
 }
 
 /// What one calling pod may hold inside the agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bulkhead {
     /// Connections of its application. Default 10000.
@@ -203,7 +203,7 @@ pub struct Bulkhead {
 }
 
 /// Pooled connections to an endpoint, for each calling pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeepAlive {
     /// Idle ones that are kept. Default 64; 0 closes each connection after its request.
@@ -218,7 +218,7 @@ pub struct KeepAlive {
 
 /// Which failed requests are tried again, on another endpoint. Only idempotent methods (RFC 9110, section 9.2.2), beside what provably
 /// never reached the application.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
     /// Attempts beside the first. Default 2; 0 is off.
@@ -239,7 +239,7 @@ pub struct Retry {
 }
 
 /// How many retries a calling workload may add to its requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryConstraint {
     /// A share of the requests.
@@ -249,7 +249,7 @@ pub struct RetryConstraint {
 }
 
 /// A share of the requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
     /// Of the requests within the interval. Default 20.
@@ -260,7 +260,7 @@ pub struct Budget {
 }
 
 /// So many retries are always allowed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MinRetryRate {
     /// Retries within the interval. Default 10.

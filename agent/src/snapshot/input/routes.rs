@@ -3,7 +3,7 @@
 //!
 //! A match refuses fields that it does not know: without them it would match more than was meant.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Metadata;
 
@@ -37,7 +37,7 @@ pub struct ReferenceGrant {
 }
 
 /// `spec` of both kinds of route. `hostnames` is not read: [`crate::snapshot::routes`] says why.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RouteSpec {
     /// What it is attached to.
@@ -47,7 +47,7 @@ pub struct RouteSpec {
 }
 
 /// `parentRefs[]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ParentReference {
     /// API group.
@@ -65,7 +65,7 @@ pub struct ParentReference {
 }
 
 /// `rules[]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RouteRule {
     /// Name.
@@ -83,7 +83,7 @@ pub struct RouteRule {
 }
 
 /// `matches[]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Match {
     /// HTTPRoute: the path.
@@ -97,7 +97,7 @@ pub struct Match {
 }
 
 /// `path` of a match.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PathValue {
     /// `Exact`, `PathPrefix` (where absent) or `RegularExpression`.
@@ -108,7 +108,7 @@ pub struct PathValue {
 }
 
 /// `method` of a match: a word in an HTTPRoute, service and method in a GRPCRoute.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum MethodValue {
     /// HTTP.
@@ -118,7 +118,7 @@ pub enum MethodValue {
 }
 
 /// `method` of a match of a GRPCRoute.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcMethod {
     /// `Exact` (where absent) or `RegularExpression`.
@@ -131,7 +131,7 @@ pub struct GrpcMethod {
 }
 
 /// A header or a query parameter of a match.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamedValue {
     /// `Exact` (where absent) or `RegularExpression`.
@@ -144,7 +144,7 @@ pub struct NamedValue {
 }
 
 /// `filters[]`: one of the parts, named by the type.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Filter {
     /// Which one.
@@ -165,7 +165,7 @@ pub struct Filter {
 }
 
 /// `requestHeaderModifier` and `responseHeaderModifier`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct HeaderFilter {
     /// Replaces.
@@ -177,7 +177,7 @@ pub struct HeaderFilter {
 }
 
 /// `requestMirror`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MirrorFilter {
     /// Where to.
@@ -189,7 +189,7 @@ pub struct MirrorFilter {
 }
 
 /// `fraction`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Fraction {
     /// So many.
@@ -199,7 +199,7 @@ pub struct Fraction {
 }
 
 /// `requestRedirect`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RedirectFilter {
     /// `http` or `https`.
@@ -215,7 +215,7 @@ pub struct RedirectFilter {
 }
 
 /// `urlRewrite`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RewriteFilter {
     /// Host.
@@ -225,7 +225,7 @@ pub struct RewriteFilter {
 }
 
 /// `path` of a redirect or a rewrite.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PathModifier {
     /// `ReplaceFullPath` or `ReplacePrefixMatch`.
@@ -238,7 +238,7 @@ pub struct PathModifier {
 }
 
 /// `cors`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CorsFilter {
     /// Origins.
@@ -256,7 +256,7 @@ pub struct CorsFilter {
 }
 
 /// `backendRefs[]`, and `backendRef` of a mirror.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct BackendReference {
     /// API group; the core group where absent.
@@ -276,7 +276,7 @@ pub struct BackendReference {
 }
 
 /// `timeouts`, in the format of GEP-2257.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Timeouts {
     /// The whole request, retries included.
@@ -286,7 +286,7 @@ pub struct Timeouts {
 }
 
 /// `retry` (GEP-1731).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Retry {
     /// Status codes.
@@ -298,7 +298,7 @@ pub struct Retry {
 }
 
 /// `spec` of a ReferenceGrant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct GrantSpec {
     /// Who may refer.
@@ -308,7 +308,7 @@ pub struct GrantSpec {
 }
 
 /// `from[]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct GrantFrom {
     /// API group.
@@ -320,7 +320,7 @@ pub struct GrantFrom {
 }
 
 /// `to[]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct GrantTo {
     /// API group; empty is the core group.

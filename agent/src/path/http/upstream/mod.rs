@@ -18,9 +18,10 @@ mod pool;
 mod sending;
 mod version;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, Request, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::{
     body::{Body, BodyError},
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     observe::{CloseReason, Connection, Security},
+    path::connect,
     resilience::limits::Overflow,
     snapshot::{Endpoint, LocalPod, ServicePort, SpiffeId, protocol::ServerSpeaks},
     tunnel::RetryMark,
@@ -175,6 +177,8 @@ pub async fn send(
     informational: Informational<'_>,
 ) -> Result<Answer, SendError> {
     normalise(&mut request);
+    let endpoint = with_pod(caller, endpoint).await?;
+    let endpoint = &*endpoint;
     let learnt = &port.state.learnt;
     let known = learnt.server();
     let version = version::choose(port.protocol, known, options.asked, request.method(), options.upgrade);
@@ -200,6 +204,25 @@ pub async fn send(
         Err(_) => {}
     }
     answered
+}
+
+/// The endpoint with its pod, which is asked for where no snapshot knew it: what is kept for it is kept by who it is.
+async fn with_pod<'endpoint>(
+    caller: &Caller<'_>,
+    endpoint: &'endpoint Endpoint,
+) -> Result<Cow<'endpoint, Endpoint>, SendError> {
+    if endpoint.workload.is_some() {
+        return Ok(Cow::Borrowed(endpoint));
+    }
+    let deadline = Instant::now() + caller.worker.shared.connect.total;
+    let found = connect::endpoint::peer(caller.worker, endpoint.address, deadline).await;
+    // No fault of the endpoint that nobody says who it is.
+    let failed =
+        |reason| SendError { endpoints_fault: false, ..SendError::not_sent(Failure::Connect(reason)) };
+    match found.map_err(failed)? {
+        None => Ok(Cow::Borrowed(endpoint)),
+        workload => Ok(Cow::Owned(Endpoint { workload, ..endpoint.clone() })),
+    }
 }
 
 /// A target that was rewritten to another authority says it in `host` as well, and only there.

@@ -37,4 +37,14 @@ fn ten_thousand_services_with_ten_endpoints_each() {
     let (second, _) = build(&large, &context(), Some(&first));
     println!("rebuilt in {:?}", start.elapsed());
     assert!(second.service_ports.values().all(|port| port.endpoints.len() == 10));
+    // Of one slice that changed only its service is built anew.
+    let changed = Arc::make_mut(&mut large.endpoint_slices[77]);
+    changed.endpoints.truncate(5);
+    let (third, _) = build(&large, &context(), Some(&second));
+    let anew = third.services.iter().zip(&second.services).filter(|(now, last)| !Arc::ptr_eq(now, last));
+    let anew: Vec<&str> = anew.map(|(now, _)| &*now.name).collect();
+    assert_eq!(anew, ["s77"]);
+    let place = ("11.0.0.77".parse().unwrap(), 80);
+    assert_eq!(third.service_ports[&place].endpoints.len(), 5);
+    assert_eq!(third.service_ports.len(), 10_000);
 }

@@ -1,0 +1,130 @@
+//! The last inputs on disk, as manifests in JSON, one object a line: what an agent goes on with that is restarted while the API server
+//! is away. Written beside and renamed into place, so that a crash leaves the old file or the new one.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    control::{
+        document::{self, Format, Item},
+        manifest,
+        reading::Reading,
+    },
+    snapshot::input::Inputs,
+};
+
+/// Name of the file in the state folder.
+const FILE: &str = "inputs.json";
+/// Between two writes at least.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Inputs that were kept.
+pub(super) struct Saved {
+    /// The objects.
+    pub(super) inputs: Inputs,
+    /// When they were written, as a person reads it.
+    pub(super) at: String,
+}
+
+/// Where they are kept.
+pub(super) fn path(state: &Path) -> PathBuf {
+    state.join(FILE)
+}
+
+/// Keeps each reading that comes, not more often than that writing takes a hundredth of the time, until there are no more.
+pub(super) async fn keep(path: PathBuf, mut readings: watch::Receiver<Arc<Reading>>) {
+    while readings.changed().await.is_ok() {
+        let (reading, path) = (Arc::clone(&readings.borrow_and_update()), path.clone());
+        let begun = Instant::now();
+        match spawn_blocking(move || write(&path, &reading.inputs).map_err(|error| (path, error))).await {
+            Ok(Ok(())) => {}
+            Ok(Err((path, error))) => {
+                tracing::warn!(path = %path.display(), %error, "cannot keep the inputs on disk; an agent that is restarted without an API server would have none");
+            }
+            Err(error) => tracing::error!(%error, "keeping the inputs on disk"),
+        }
+        sleep(begun.elapsed().saturating_mul(100).max(PAUSE)).await;
+    }
+}
+
+/// What an earlier agent kept; none where nobody did. Objects that do not fit any more are left out. Blocks on the disk.
+pub(super) fn read(path: &Path) -> Option<Saved> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot read the inputs that were kept");
+            return None;
+        }
+    };
+    let mut inputs = Inputs::default();
+    for item in document::parse(FILE, &text, Format::Json) {
+        match item {
+            Item::Good(_, object) => object.add_to(&mut inputs),
+            Item::Bad(_, problem) => tracing::warn!(%problem, "of the inputs that were kept"),
+            Item::Ignored => {}
+        }
+    }
+    let written = fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let at = OffsetDateTime::from(written);
+    let at = at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
+    Some(Saved { inputs, at })
+}
+
+/// Keeps inputs. Blocks on the disk.
+///
+/// # Errors
+/// The folder cannot be made or written; what was kept before stays.
+pub(super) fn write(path: &Path, inputs: &Inputs) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let fresh = path.with_extension("json.new");
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut writer = BufWriter::with_capacity(1 << 16, file);
+    for object in manifest::objects(inputs) {
+        serde_json::to_writer(&mut writer, &object)?;
+        writer.write_all(b"\n")?;
+    }
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    fs::rename(&fresh, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn comes_back_as_it_was_but_for_its_origin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(&folder.path().join("state"));
+        assert!(read(&path).is_none());
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: u}\nspec: {nodeName: n}\n";
+        let mut inputs = Inputs::default();
+        for item in document::parse("f", text, Format::Yaml) {
+            let Item::Good(_, object) = item else { panic!("{item:?}") };
+            object.add_to(&mut inputs);
+        }
+        write(&path, &inputs).unwrap();
+        let saved = read(&path).unwrap();
+        assert_eq!((saved.inputs.pods.len(), &*saved.inputs.pods[0].metadata.uid), (1, "u"));
+        assert!(saved.at.ends_with('Z'), "{}", saved.at);
+        // A torn write is never seen.
+        fs::write(path.with_extension("json.new"), "{\"half").unwrap();
+        assert_eq!(read(&path).unwrap().inputs, saved.inputs);
+    }
+}

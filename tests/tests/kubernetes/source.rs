@@ -1,0 +1,395 @@
+//! The agent follows an API server with the rights that are shipped: objects made through the API are what the mesh goes by.
+
+use posthaste_tests::{
+    Family, Mesh, Pod, ServiceSpec, Sniffer, agent::wait_json, cluster::SYSTEM, eventually, mesh::NAMESPACE,
+    objects, peer, wait::holds,
+};
+use serde_json::{Value, json};
+use std::{net::SocketAddr, time::Duration};
+
+const SECRET: &str = "never-in-plaintext";
+
+struct Scene {
+    client: Pod,
+    server: Pod,
+    service: ServiceSpec,
+    // Last: pods end before the world.
+    mesh: Mesh,
+}
+
+impl Scene {
+    fn start(annotations: &[(&str, &str)]) -> Self {
+        let mut mesh = Mesh::start_in_cluster(annotations).unwrap();
+        let client = mesh.pod("a", "client").unwrap();
+        let server = mesh.pod("b", "server").unwrap();
+        let service = mesh.service("server", 8080, &[&server]).unwrap();
+        Self { client, server, service, mesh }
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(*self.service.cluster_ips.iter().find(|ip| ip.is_ipv4()).unwrap(), 80)
+    }
+
+    fn exchange(&self, text: &str) -> Value {
+        peer::call(&self.client, "exchange", self.address(), &[text]).unwrap()
+    }
+
+    fn works(&self) {
+        let answer = self.exchange(SECRET);
+        assert_eq!(answer["answer"], SECRET, "{answer}\n{}", self.logs());
+    }
+
+    fn logs(&self) -> String {
+        format!("--- a\n{}\n--- b\n{}", self.mesh.a.log(), self.mesh.b.log())
+    }
+
+    fn cluster(&self) -> std::sync::MutexGuard<'_, posthaste_tests::Cluster> {
+        self.mesh.cluster.as_ref().unwrap().lock()
+    }
+}
+
+fn mentions(value: &Value, words: &[&str]) -> bool {
+    let text = value.to_string();
+    words.iter().all(|word| text.contains(word))
+}
+
+#[test]
+fn objects_of_the_api_are_encrypted_and_balanced() {
+    let mut scene = Scene::start(&[("mtls", "strict")]);
+    let second = scene.mesh.pod("b", "second").unwrap();
+    let both = scene.mesh.service("both", 8080, &[&scene.server, &second]).unwrap();
+    let _first_echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    let _second_echo = peer::serve(&second, "echo", 8080).unwrap();
+    let sniffer = Sniffer::start(scene.mesh.world.bridge(), &[SECRET]).unwrap();
+    scene.works();
+    let to = SocketAddr::new(both.cluster_ips[0], 80);
+    for _ in 0..40 {
+        let answer = peer::call(&scene.client, "exchange", to, &[SECRET]).unwrap();
+        assert_eq!(answer["answer"], SECRET, "{answer}\n{}", scene.logs());
+    }
+    assert_eq!(sniffer.hits(), 0, "{:?}", sniffer.seen());
+    let records: Vec<Value> = scene.mesh.a.access_log();
+    for pod in [&scene.server, &second] {
+        let address = pod.at(Family::V4, 8080).to_string();
+        assert!(records.iter().any(|record| mentions(record, &[&address])), "nothing went to {address}");
+    }
+}
+
+#[test]
+fn the_namespace_label_gives_and_takes() {
+    let mut scene = Scene::start(&[]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    let sniffer = Sniffer::start(scene.mesh.world.bridge(), &[SECRET]).unwrap();
+    scene.works();
+    assert_eq!(sniffer.hits(), 0);
+    scene.mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
+    scene.mesh.manifests.apply().unwrap();
+    let direct =
+        || peer::call(&scene.client, "exchange", scene.server.at(Family::V4, 8080), &[SECRET]).unwrap();
+    eventually("the pods to be let go", || {
+        let answer = direct();
+        holds(answer["answer"] == SECRET && sniffer.hits() > 0, answer.to_string())
+    })
+    .unwrap();
+    scene.mesh.manifests.put(objects::namespace(NAMESPACE, true, &[("mtls", "strict")]));
+    scene.mesh.manifests.apply().unwrap();
+    scene.mesh.settle(&scene.client).unwrap();
+    scene.mesh.settle(&scene.server).unwrap();
+    let before = sniffer.hits();
+    eventually("calls to be protected again", || {
+        let answer = scene.exchange(SECRET);
+        holds(answer["answer"] == SECRET, format!("{answer}\n{}", scene.logs()))
+    })
+    .unwrap();
+    assert_eq!(sniffer.hits(), before);
+}
+
+#[test]
+fn endpoints_come_and_go_under_load_without_a_failed_request() {
+    let mut scene = Scene::start(&[("mtls", "strict")]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    let others: Vec<Pod> = (0..3).map(|n| scene.mesh.pod("b", &format!("more-{n}")).unwrap()).collect();
+    let _echoes: Vec<_> = others.iter().map(|pod| peer::serve(pod, "echo", 8080).unwrap()).collect();
+    let mut failures = Vec::new();
+    for round in 0..8 {
+        let mut service = scene.service.clone();
+        service.endpoints.clear();
+        let all = [&scene.server, &others[0], &others[1], &others[2]];
+        let few = round % 4;
+        service.endpoints = all[..=few].iter().map(|pod| posthaste_tests::mesh::endpoint(pod)).collect();
+        scene.mesh.publish(&service).unwrap();
+        for _ in 0..10 {
+            let answer = scene.exchange(SECRET);
+            if answer["answer"] != SECRET {
+                failures.push(answer);
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:?}\n{}", scene.logs());
+}
+
+#[test]
+fn a_restarted_agent_goes_on_even_without_an_api_server() {
+    let mut scene = Scene::start(&[("mtls", "strict")]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    scene.works();
+    // An agent that is restarted with the server there.
+    scene.mesh.a.kill();
+    scene.mesh.a.restart().unwrap();
+    scene.works();
+    // What is known goes to disk within a second or two.
+    std::thread::sleep(Duration::from_secs(3));
+    scene.cluster().stop().unwrap();
+    for agent in [&scene.mesh.a, &scene.mesh.b] {
+        wait_json(agent, &["status"], |status| mentions(status, &["api-server", "has not answered since"]))
+            .unwrap();
+    }
+    scene.works();
+    let sniffer = Sniffer::start(scene.mesh.world.bridge(), &[SECRET]).unwrap();
+    scene.mesh.a.kill();
+    scene.mesh.a.restart().unwrap();
+    wait_json(&scene.mesh.a, &["status"], |status| mentions(status, &["kept on disk"])).unwrap();
+    eventually("calls to work from what was kept", || {
+        let answer = scene.exchange(SECRET);
+        holds(answer["answer"] == SECRET, format!("{answer}\n{}", scene.logs()))
+    })
+    .unwrap();
+    scene.cluster().start().unwrap();
+    let late = scene.mesh.pod("a", "late").unwrap();
+    let answer = peer::call(&late, "exchange", scene.address(), &[SECRET]).unwrap();
+    assert_eq!(answer["answer"], SECRET, "{answer}\n{}", scene.logs());
+    for agent in [&scene.mesh.a, &scene.mesh.b] {
+        wait_json(agent, &["status"], |status| !mentions(status, &["api-server"])).unwrap();
+    }
+    assert_eq!(sniffer.hits(), 0);
+}
+
+/// Nobody has talked to the server yet, and the API server cannot say who it is: it gets nothing, whatever the namespace allows.
+#[test]
+fn an_endpoint_that_nobody_knows_yet_gets_no_plaintext() {
+    let scene = Scene::start(&[]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    let sniffer = Sniffer::start(scene.mesh.world.bridge(), &[SECRET]).unwrap();
+    scene.cluster().stop().unwrap();
+    let straight = scene.server.at(Family::V4, 8080);
+    for to in [scene.address(), straight] {
+        let answer = peer::call(&scene.client, "exchange", to, &[SECRET]).unwrap();
+        assert!(answer.get("error").is_some() || answer["answer"] == "", "{answer}\n{}", scene.logs());
+    }
+    scene.mesh.a.wait_for_log("the reason", |line| mentions(line, &["unresolved_peer"])).unwrap();
+    scene.cluster().start().unwrap();
+    for to in [scene.address(), straight] {
+        eventually("the server to be known", || {
+            let answer = peer::call(&scene.client, "exchange", to, &[SECRET]).unwrap();
+            holds(answer["answer"] == SECRET, format!("{answer}\n{}", scene.logs()))
+        })
+        .unwrap();
+    }
+    assert_eq!(sniffer.hits(), 0, "{:?}", sniffer.seen());
+}
+
+#[test]
+fn a_compacted_history_is_listed_anew() {
+    let mut scene = Scene::start(&[("mtls", "strict")]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    scene.works();
+    // Watches that come back after a compaction that happened while they were away find their place gone.
+    scene.cluster().stop().unwrap();
+    scene.cluster().start().unwrap();
+    for number in 0..20 {
+        let name = format!("filler-{number}");
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        scene.cluster().apply(&object).unwrap();
+    }
+    scene.cluster().compact();
+    for agent in [&scene.mesh.a, &scene.mesh.b] {
+        eventually("the agent to hear that its place is gone", || {
+            let log = agent.log();
+            holds(log.contains("has forgotten where this watch was"), log)
+        })
+        .unwrap();
+    }
+    let late = scene.mesh.pod("a", "late").unwrap();
+    let answer = peer::call(&late, "exchange", scene.address(), &[SECRET]).unwrap();
+    assert_eq!(answer["answer"], SECRET, "{answer}\n{}", scene.logs());
+}
+
+#[test]
+fn an_invalid_object_of_each_kind_costs_itself_alone() {
+    let scene = Scene::start(&[("mtls", "strict")]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    {
+        let cluster = scene.cluster();
+        cluster.install_gateway_api(posthaste_tests::cluster::Channel::Experimental).unwrap();
+        for object in invalid() {
+            cluster.apply(&object).unwrap();
+        }
+    }
+    let words: Vec<String> = invalid()
+        .iter()
+        .map(|object| {
+            let name = object["metadata"]["name"].as_str().unwrap();
+            match object["kind"].as_str().unwrap() {
+                "Namespace" => format!("Namespace/{name}"),
+                kind => format!("{kind}/{NAMESPACE}/{name}"),
+            }
+        })
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for agent in [&scene.mesh.a, &scene.mesh.b] {
+        wait_json(agent, &["status"], |status| mentions(status, &words)).unwrap();
+    }
+    scene.works();
+}
+
+/// What the API server takes and the mesh cannot follow, one for each kind (a Pod's is on node `a` and `b`).
+fn invalid() -> Vec<Value> {
+    let of = |version: &str, kind: &str, name: &str, rest: Value| {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
+        if kind != "Namespace" {
+            object["metadata"]["namespace"] = json!(NAMESPACE);
+        }
+        for (field, value) in rest.as_object().unwrap() {
+            match (field.as_str(), object.get(field).is_some()) {
+                ("metadata", true) => {
+                    value.as_object().unwrap().iter().for_each(|(k, v)| object["metadata"][k] = v.clone());
+                }
+                _ => object[field] = value.clone(),
+            }
+        }
+        object
+    };
+    let gateway = "gateway.networking.k8s.io/v1";
+    let service = |name: &str| json!([{"group": "", "kind": "Service", "name": name, "port": 80}]);
+    let mut objects = vec![
+        of(
+            "v1",
+            "Namespace",
+            "bad-namespace",
+            json!({"metadata": {"annotations": {"posthaste.dev/mtls": "maybe"}}}),
+        ),
+        of(
+            "v1",
+            "Service",
+            "bad-service",
+            json!({"spec": {"ports": [{"port": 80}], "trafficDistribution": "Nowhere"}}),
+        ),
+        of(
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            "bad-slice",
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}], "ports": []}),
+        ),
+        of(
+            "posthaste.dev/v1alpha1",
+            "TrafficPolicy",
+            "bad-policy",
+            json!({"spec": {"targetRefs": [{"kind": "Service", "name": "nobody"}], "retry": {"attempts": 1}}}),
+        ),
+        of(
+            gateway,
+            "HTTPRoute",
+            "bad-http",
+            json!({"spec": {"parentRefs": service("server"), "rules": [{"backendRefs": [{"name": "nobody", "port": 80}]}]}}),
+        ),
+        of(
+            gateway,
+            "GRPCRoute",
+            "bad-grpc",
+            json!({"spec": {"parentRefs": service("server"), "rules": [{"backendRefs": [{"name": "nobody", "port": 80}]}]}}),
+        ),
+    ];
+    for node in ["a", "b"] {
+        objects.push(of(
+            "v1",
+            "Pod",
+            &format!("bad-pod-{node}"),
+            json!({
+                "metadata": {"annotations": {"posthaste.dev/netns": "relative"}},
+                "spec": {"nodeName": node, "containers": [{"name": "main", "image": "none"}]},
+            }),
+        ));
+    }
+    objects
+}
+
+#[test]
+fn gateway_kinds_may_come_later() {
+    let scene = Scene::start(&[("mtls", "strict")]);
+    let status = scene.mesh.a.json(&["status"]).unwrap();
+    assert!(!mentions(&status, &["httproutes"]), "a kind that is not installed is no problem: {status}");
+    scene.cluster().install_gateway_api(posthaste_tests::cluster::Channel::Standard).unwrap();
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "late", "namespace": NAMESPACE},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "server", "port": 80}],
+            "rules": [{"backendRefs": [{"name": "server", "port": 80}]}],
+        },
+    });
+    scene.cluster().apply(&route).unwrap();
+    wait_json(&scene.mesh.a, &["routes"], |routes| mentions(routes, &["late"])).unwrap();
+}
+
+#[test]
+fn a_denied_permission_is_named_in_the_log_and_in_status() {
+    let mut scene = Scene::start(&[("mtls", "strict")]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    scene.works();
+    let patch = json!([{"op": "test", "path": "/rules/1/resources/0", "value": "endpointslices"},
+        {"op": "replace", "path": "/rules/1/resources/0", "value": "nothing"}]);
+    scene
+        .cluster()
+        .kubectl(&["patch", "clusterrole", "posthaste-agent", "--type=json", "-p", &patch.to_string()])
+        .unwrap();
+    let kubeconfig = scene.mesh.a.settings.kubeconfig.clone().unwrap();
+    eventually("the role to count", || {
+        let may = ["auth", "can-i", "watch", "endpointslices.discovery.k8s.io", "--all-namespaces"];
+        match scene.cluster().kubectl_as(&kubeconfig, &may) {
+            Ok(answer) => Err(answer),
+            Err(_) => Ok(()),
+        }
+    })
+    .unwrap();
+    // What is known goes to disk within a second or two.
+    std::thread::sleep(Duration::from_secs(3));
+    // A watch that is open stays; a restart has to ask again.
+    scene.mesh.a.kill();
+    scene.mesh.a.start().unwrap();
+    let words = ["endpointslices", "forbidden", "list", "watch", "discovery.k8s.io", SYSTEM];
+    wait_json(&scene.mesh.a, &["status"], |status| mentions(status, &words)).unwrap();
+    assert!(scene.mesh.a.log().contains("endpointslices"), "{}", scene.mesh.a.log());
+    // With what was kept the node goes on meanwhile.
+    scene.mesh.a.wait_ready().unwrap();
+    scene.works();
+    let back = json!([{"op": "replace", "path": "/rules/1/resources/0", "value": "endpointslices"}]);
+    scene
+        .cluster()
+        .kubectl(&["patch", "clusterrole", "posthaste-agent", "--type=json", "-p", &back.to_string()])
+        .unwrap();
+    let gone = posthaste_tests::wait::eventually_within(Duration::from_secs(90), "the problem to go", || {
+        let status = scene.mesh.a.json(&["status"]).map_err(|fault| fault.to_string())?;
+        holds(!mentions(&status, &["endpointslices"]), status.to_string())
+    });
+    gone.unwrap();
+}
+
+#[test]
+fn a_dump_is_replayed_from_files() {
+    let mut scene = Scene::start(&[("mtls", "strict")]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    scene.works();
+    let dump = scene.mesh.a.cli(&["dump"]).unwrap();
+    for words in ["kind: Namespace", "kind: EndpointSlice", "kind: Service", "name: client"] {
+        assert!(dump.contains(words), "{words}: {dump}");
+    }
+    let folder = scene.mesh.world.folder().join("replayed");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("dump.yaml"), &dump).unwrap();
+    scene.mesh.a.stop().unwrap();
+    scene.mesh.a.settings.kubeconfig = None;
+    scene.mesh.a.settings.manifests = folder;
+    scene.mesh.a.restart().unwrap();
+    scene.works();
+    assert_eq!(scene.mesh.a.cli(&["dump"]).unwrap(), dump);
+}
