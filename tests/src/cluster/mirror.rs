@@ -77,7 +77,9 @@ fn with_uids(cluster: &Cluster, object: &Value) -> Value {
         metadata.remove("uid");
     }
     let namespace = object["metadata"]["namespace"].clone();
-    for endpoint in object["endpoints"].as_array_mut().into_iter().flatten() {
+    // Not by index, which would put a null there into whatever has no endpoints.
+    let endpoints = object.get_mut("endpoints").and_then(Value::as_array_mut);
+    for endpoint in endpoints.into_iter().flatten() {
         let Some(target) = endpoint.get_mut("targetRef") else { continue };
         let pod = serde_json::json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": target["name"], "namespace": namespace},
