@@ -213,11 +213,11 @@ impl Cluster {
     /// # Errors
     /// The server refuses them.
     pub fn install_gateway_api(&self, channel: Channel) -> Result<(), Fault> {
-        let name = match channel {
-            Channel::Standard => "standard",
-            Channel::Experimental => "experimental",
-        };
-        self.apply_folder(&tools::folder("gateway-api")?.join(name))?;
+        let bundles = tools::folder("gateway-api")?;
+        self.apply_folder(&match channel {
+            Channel::Standard => bundles,
+            Channel::Experimental => bundles.join("experimental"),
+        })?;
         self.wait_established()
     }
 

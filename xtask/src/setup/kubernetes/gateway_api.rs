@@ -27,11 +27,15 @@ pub(crate) enum GatewayApiError {
     Link(String),
 }
 
-/// Copies them to `tools/gateway-api/{standard,experimental}` unless they are there.
+/// The bundle of the standard channel; the experimental one has its own beside its CRDs.
+const BUNDLE: &str = "kustomization.yaml";
+
+/// Copies them to `tools/gateway-api/{standard,experimental}` unless they are there; `tools/gateway-api` itself is the bundle of
+/// the standard channel.
 pub(crate) fn bring(go: &Go, tools: &Path) -> Result<(), GatewayApiError> {
     let name = format!("gateway-api-{VERSION}");
     let folder = tools.join(&name);
-    if !folder.is_dir() {
+    if !folder.join(BUNDLE).is_file() {
         copy(&download(go, tools)?, &folder)?;
     }
     println!("  CRDs of the Gateway API {VERSION}: there");
@@ -55,19 +59,24 @@ fn download(go: &Go, tools: &Path) -> Result<PathBuf, GatewayApiError> {
     }
 }
 
-/// Two channels and their `kustomization.yaml`; put in place in one step.
+/// Two channels and their bundles; put in place in one step.
 fn copy(from: &Path, to: &Path) -> Result<(), GatewayApiError> {
     let fail = |source| GatewayApiError::Folder { path: to.display().to_string(), source };
     let fresh = to.with_extension("new");
     let _ = std::fs::remove_dir_all(&fresh);
+    // Read and written, not copied: files of the module cache are read-only.
+    let file = |name: &Path| {
+        let text = std::fs::read(from.join(name)).map_err(fail)?;
+        std::fs::write(fresh.join(name), text).map_err(fail)
+    };
     for channel in ["standard", "experimental"] {
         std::fs::create_dir_all(fresh.join(channel)).map_err(fail)?;
         for entry in std::fs::read_dir(from.join(channel)).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            // Read and written, not copied: files of the module cache are read-only.
-            let text = std::fs::read(entry.path()).map_err(fail)?;
-            std::fs::write(fresh.join(channel).join(entry.file_name()), text).map_err(fail)?;
+            file(&Path::new(channel).join(entry.map_err(fail)?.file_name()))?;
         }
     }
+    file(Path::new(BUNDLE))?;
+    // What an interrupted set-up or an older one left.
+    let _ = std::fs::remove_dir_all(to);
     std::fs::rename(&fresh, to).map_err(fail)
 }
