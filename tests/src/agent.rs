@@ -75,6 +75,12 @@ impl Agent {
         self.site.name.strip_prefix("node-").unwrap_or(&self.site.name)
     }
 
+    /// Its state folder.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
     /// The command line after the program.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
@@ -97,7 +103,7 @@ impl Agent {
             }
             None => flag("ca", "embedded".to_owned()),
         }
-        flag("state", text(&self.folder.join("state")));
+        flag("state", text(&self.state()));
         flag("admin-socket", text(&self.socket()));
         flag("metrics-address", metrics);
         flag("bpffs", text(&self.bpffs));

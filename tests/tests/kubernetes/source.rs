@@ -43,6 +43,19 @@ impl Scene {
         format!("--- a\n{}\n--- b\n{}", self.mesh.a.log(), self.mesh.b.log())
     }
 
+    /// Waits until node `a` has the service and its pod on disk.
+    fn kept(&self) {
+        let file = self.mesh.a.state().join("inputs.json");
+        eventually("the objects to be on disk", || {
+            let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+            let of = |kind: &str| {
+                text.lines().filter(|line| line.contains(kind)).any(|line| line.contains("\"server"))
+            };
+            holds(of("\"EndpointSlice\"") && of("\"Pod\""), text.clone())
+        })
+        .unwrap();
+    }
+
     fn cluster(&self) -> std::sync::MutexGuard<'_, posthaste_tests::Cluster> {
         self.mesh.cluster.as_ref().unwrap().lock()
     }
@@ -137,8 +150,7 @@ fn a_restarted_agent_goes_on_even_without_an_api_server() {
     scene.mesh.a.kill();
     scene.mesh.a.restart().unwrap();
     scene.works();
-    // What is known goes to disk within a second or two.
-    std::thread::sleep(Duration::from_secs(3));
+    scene.kept();
     scene.cluster().stop().unwrap();
     for agent in [&scene.mesh.a, &scene.mesh.b] {
         wait_json(agent, &["status"], |status| mentions(status, &["api-server", "has not answered since"]))
@@ -225,18 +237,19 @@ fn an_invalid_object_of_each_kind_costs_itself_alone() {
             cluster.apply(&object).unwrap();
         }
     }
-    let words: Vec<String> = invalid()
-        .iter()
-        .map(|object| {
-            let name = object["metadata"]["name"].as_str().unwrap();
-            match object["kind"].as_str().unwrap() {
-                "Namespace" => format!("Namespace/{name}"),
-                kind => format!("{kind}/{NAMESPACE}/{name}"),
-            }
-        })
-        .collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     for agent in [&scene.mesh.a, &scene.mesh.b] {
+        let words: Vec<String> = invalid()
+            .iter()
+            .filter(|object| object["spec"].get("nodeName").is_none_or(|node| node == agent.node()))
+            .map(|object| {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                match object["kind"].as_str().unwrap() {
+                    "Namespace" => format!("Namespace/{name}"),
+                    kind => format!("{kind}/{NAMESPACE}/{name}"),
+                }
+            })
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         wait_json(agent, &["status"], |status| mentions(status, &words)).unwrap();
     }
     scene.works();
@@ -351,8 +364,7 @@ fn a_denied_permission_is_named_in_the_log_and_in_status() {
         }
     })
     .unwrap();
-    // What is known goes to disk within a second or two.
-    std::thread::sleep(Duration::from_secs(3));
+    scene.kept();
     // A watch that is open stays; a restart has to ask again.
     scene.mesh.a.kill();
     scene.mesh.a.start().unwrap();

@@ -26,7 +26,9 @@ fn shipped() -> String {
 
 fn contained(capabilities: &str) -> Vec<String> {
     // A slave of the host, as a DaemonSet mounts it: namespaces of pods that come later are seen.
-    ["unshare", "--mount", "--propagation", "slave", "sh", "-c", RUNTIME, capabilities].map(str::to_owned).to_vec()
+    ["unshare", "--mount", "--propagation", "slave", "sh", "-c", RUNTIME, capabilities]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 #[test]

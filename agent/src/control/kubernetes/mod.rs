@@ -6,6 +6,7 @@
 //! kinds       what is watched, and what may be absent
 //! watch       one kind, over everything that may happen to it
 //! stream      one run of a watch: list, then events
+//! events      what comes over the wire, line by line
 //! installed   which custom kinds the cluster has
 //! store       objects in force, last good ones kept; pure
 //! asked       pods of other nodes that this one talks to; pure
@@ -21,6 +22,7 @@ mod asked;
 mod backoff;
 mod conditions;
 pub mod connect;
+mod events;
 mod fetch;
 mod installed;
 mod kinds;

@@ -2,24 +2,21 @@
 //! is away. Written beside and renamed into place, so that a crash leaves the old file or the new one.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, BufWriter, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::{
-    sync::watch,
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use crate::{
     control::{
-        document::{self, Format, Item},
+        document::{self, Format, Item, Kind},
         manifest,
         reading::Reading,
     },
@@ -28,8 +25,9 @@ use crate::{
 
 /// Name of the file in the state folder.
 const FILE: &str = "inputs.json";
-/// Between two writes at least.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between two writes.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Inputs that were kept.
 pub(super) struct Saved {
@@ -39,24 +37,48 @@ pub(super) struct Saved {
     pub(super) at: String,
 }
 
+impl Saved {
+    /// What is in force while the API server has said a part, `said`: that, and what was kept of the kinds that are not `read`.
+    /// Routes and policies, which belong together, stay as they were kept.
+    pub(super) fn under(&self, said: Inputs, read: impl Fn(Kind) -> bool, node: &str) -> Inputs {
+        let mut inputs = self.inputs.clone();
+        if read(Kind::Namespace) {
+            inputs.namespaces = said.namespaces;
+        }
+        if read(Kind::Service) {
+            inputs.services = said.services;
+        }
+        if read(Kind::EndpointSlice) {
+            inputs.endpoint_slices = said.endpoint_slices;
+        }
+        // Of other nodes' pods there is no list: those that were asked for meanwhile are newer.
+        let newer: HashSet<Arc<str>> = said.pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        let listed = read(Kind::Pod);
+        inputs.pods.retain(|pod| !(listed && *pod.node == *node) && !newer.contains(&pod.metadata.uid));
+        inputs.pods.extend(said.pods);
+        inputs
+    }
+}
+
 /// Where they are kept.
 pub(super) fn path(state: &Path) -> PathBuf {
     state.join(FILE)
 }
 
-/// Keeps each reading that comes, not more often than that writing takes a hundredth of the time, until there are no more.
+/// Keeps each reading that comes, not more often than that writing takes a hundredth of the time (at most half a minute apart),
+/// until there are no more.
 pub(super) async fn keep(path: PathBuf, mut readings: watch::Receiver<Arc<Reading>>) {
     while readings.changed().await.is_ok() {
         let (reading, path) = (Arc::clone(&readings.borrow_and_update()), path.clone());
-        let begun = Instant::now();
+        let mut pause = SHORTEST_PAUSE;
         match spawn_blocking(move || write(&path, &reading.inputs).map_err(|error| (path, error))).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(work)) => pause = work.saturating_mul(100).clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
             Ok(Err((path, error))) => {
                 tracing::warn!(path = %path.display(), %error, "cannot keep the inputs on disk; an agent that is restarted without an API server would have none");
             }
             Err(error) => tracing::error!(%error, "keeping the inputs on disk"),
         }
-        sleep(begun.elapsed().saturating_mul(100).max(PAUSE)).await;
+        sleep(pause).await;
     }
 }
 
@@ -84,11 +106,12 @@ pub(super) fn read(path: &Path) -> Option<Saved> {
     Some(Saved { inputs, at })
 }
 
-/// Keeps inputs. Blocks on the disk.
+/// Keeps inputs; the time that it worked, without the wait for the disk. Blocks on the disk.
 ///
 /// # Errors
 /// The folder cannot be made or written; what was kept before stays.
-pub(super) fn write(path: &Path, inputs: &Inputs) -> io::Result<()> {
+pub(super) fn write(path: &Path, inputs: &Inputs) -> io::Result<Duration> {
+    let begun = Instant::now();
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
@@ -99,8 +122,11 @@ pub(super) fn write(path: &Path, inputs: &Inputs) -> io::Result<()> {
         serde_json::to_writer(&mut writer, &object)?;
         writer.write_all(b"\n")?;
     }
-    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&fresh, path)
+    let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let work = begun.elapsed();
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    Ok(work)
 }
 
 #[cfg(test)]
@@ -108,18 +134,45 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
+    fn inputs(text: &str) -> Inputs {
+        let mut inputs = Inputs::default();
+        for item in document::parse("f", text, Format::Yaml) {
+            let Item::Good(_, object) = item else { panic!("{item:?}") };
+            object.add_to(&mut inputs);
+        }
+        inputs
+    }
+
+    #[test]
+    fn what_the_api_server_has_said_goes_before_what_was_kept() {
+        let pod = |name: &str, node: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, uid: {name}}}\nspec: {{nodeName: {node}}}\n"
+            )
+        };
+        let namespace =
+            |name: &str| format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        let kept = inputs(&(pod("gone", "here") + &pod("there", "away") + &namespace("old")));
+        let saved = Saved { inputs: kept, at: String::new() };
+        let said = inputs(&(pod("new", "here") + &pod("there", "moved") + &namespace("fresh")));
+        let shown = |read: &[Kind]| {
+            let joined = saved.under(said.clone(), |kind| read.contains(&kind), "here");
+            let pods = joined.pods.iter().map(|pod| format!("{}@{}", pod.metadata.name, pod.node));
+            let namespaces = joined.namespaces.iter().map(|one| one.metadata.name.to_string());
+            pods.chain(namespaces).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(&[]), "gone@here new@here there@moved old");
+        assert_eq!(shown(&[Kind::Pod]), "new@here there@moved old");
+        assert_eq!(shown(&[Kind::Namespace]), "gone@here new@here there@moved fresh");
+    }
+
     #[test]
     fn comes_back_as_it_was_but_for_its_origin() {
         let folder = tempfile::tempdir().unwrap();
         let path = path(&folder.path().join("state"));
         assert!(read(&path).is_none());
         let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: u}\nspec: {nodeName: n}\n";
-        let mut inputs = Inputs::default();
-        for item in document::parse("f", text, Format::Yaml) {
-            let Item::Good(_, object) = item else { panic!("{item:?}") };
-            object.add_to(&mut inputs);
-        }
-        write(&path, &inputs).unwrap();
+        write(&path, &inputs(text)).unwrap();
         let saved = read(&path).unwrap();
         assert_eq!((saved.inputs.pods.len(), &*saved.inputs.pods[0].metadata.uid), (1, "u"));
         assert!(saved.at.ends_with('Z'), "{}", saved.at);

@@ -36,6 +36,8 @@ const SLOWEST_PACE: Duration = Duration::from_secs(1);
 /// New endpoints of services in use are looked at between these times after a slice changed.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LAST_LOOK: Duration = Duration::from_secs(1);
+/// What was kept on disk is older than what the API server has, so a server that answers gets this long to say everything.
+const FALL_BACK: Duration = Duration::from_secs(2);
 
 /// What the source needs to know.
 #[derive(Debug, Clone)]
@@ -60,14 +62,16 @@ pub struct KubernetesSource {
     stale_due: Option<Instant>,
     /// What an earlier agent kept, until the API server has said everything.
     saved: Option<Saved>,
+    /// From when that is in force where the API server has not said everything by then; none once it is time.
+    fall_back: Option<Instant>,
     sender: channel::Sender<Arc<Reading>>,
     /// What goes to disk.
     keep: channel::Sender<Arc<Reading>>,
 }
 
 impl KubernetesSource {
-    /// Follows the API server from now on. The receiver holds what was kept on disk at first, or a reading that is not complete;
-    /// the sender asks for a pod of another node, which is in a later reading. Ends when every receiver is dropped. Call it within a
+    /// Follows the API server from now on. The receiver holds a reading that is not complete at first; one that was kept on disk
+    /// follows where the API server does not answer. The sender asks for a pod of another node, which is in a later reading. Ends when every receiver is dropped. Call it within a
     /// tokio runtime.
     ///
     /// # Errors
@@ -83,7 +87,7 @@ impl KubernetesSource {
         let (keep, kept) = channel::channel(Arc::default());
         tokio::spawn(saved::keep(path, kept));
         let (answers, from_server) = mpsc::channel(WAITING);
-        let mut source = Self {
+        let source = Self {
             url,
             node: options.node.clone(),
             store: Store::default(),
@@ -91,11 +95,11 @@ impl KubernetesSource {
             fetcher: Fetcher::new(client.clone(), answers),
             stale: BTreeSet::new(),
             stale_due: None,
+            fall_back: saved.is_some().then(|| Instant::now() + FALL_BACK),
             saved,
             sender,
             keep,
         };
-        source.hand_over();
         let (changes, from_watches) = mpsc::channel(WAITING);
         let (asker, from_node) = mpsc::channel(WAITING);
         let (names, installed) = channel::channel(installed::Names::new());
@@ -143,6 +147,10 @@ impl KubernetesSource {
                         (due, last) = (None, Instant::now());
                         self.hand_over();
                     }
+                }
+                () = at(self.fall_back) => {
+                    self.fall_back = None;
+                    self.hand_over();
                 }
                 () = at(self.stale_due) => self.prefetch(),
                 () = self.sender.closed() => return,
@@ -201,8 +209,13 @@ impl KubernetesSource {
             self.asked.take_over(elsewhere);
             self.asked.forget_all_but(&self.store, Instant::now().into_std());
         }
-        let reading =
-            if whole { self.store.reading(&self.url, self.asked.pods()) } else { self.before_complete() };
+        let mut reading = self.store.reading(&self.url, self.asked.pods());
+        if !whole && let Some(saved) = &self.saved {
+            if self.fall_back.is_some() && !self.store.is_stuck() {
+                return;
+            }
+            self.complete_with(saved, &mut reading);
+        }
         if **self.sender.borrow() == reading {
             return;
         }
@@ -213,23 +226,20 @@ impl KubernetesSource {
         self.sender.send_replace(reading);
     }
 
-    /// What is in force while not everything was read: what was kept, or nothing.
-    fn before_complete(&self) -> Reading {
-        let mut problems = self.store.problems(&self.url);
-        let Some(saved) = &self.saved else {
-            return Reading { problems, ..Reading::default() };
-        };
-        let reason = format!(
-            "not everything was read from the API server yet; the objects of {} that were kept on disk are in force until then",
-            saved.at
-        );
-        problems.push(Problem {
+    /// Puts what was kept in the place of what the API server has not said yet.
+    fn complete_with(&self, saved: &Saved, reading: &mut Reading) {
+        let said = std::mem::take(&mut reading.inputs);
+        reading.inputs = saved.under(said, |kind| self.store.has_read(kind), &self.node);
+        reading.complete = true;
+        reading.problems.push(Problem {
             origin: ORIGIN.to_owned(),
             object: self.url.clone(),
             field: String::new(),
-            reason,
+            reason: format!(
+                "not everything was read from the API server yet; for what is missing the objects of {} that were kept on disk are in force until then",
+                saved.at
+            ),
         });
-        Reading { complete: true, inputs: saved.inputs.clone(), problems, ignored: 0 }
     }
 }
 

@@ -117,6 +117,12 @@ impl Store {
         self.kinds.get(&kind).is_some_and(|of| of.read)
     }
 
+    /// Whether a kind that every cluster has was not read, and will not be soon.
+    pub(super) fn is_stuck(&self) -> bool {
+        let waits = |of: &OfKind| !of.read && matches!(of.state, State::Denied(_) | State::Unreachable(..));
+        self.kinds.iter().any(|(kind, of)| is_core(*kind) && waits(of))
+    }
+
     /// Number of objects.
     pub(super) fn len(&self) -> usize {
         self.kinds.values().map(|of| of.objects.len()).sum()

@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, pin_mut};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{ListParams, VersionMatch, WatchParams},
-    core::{Status, WatchEvent},
+    core::{Request, Status, WatchEvent},
 };
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     ORIGIN,
+    events::Events,
     seen::Seen,
     store::{Change, Name, State},
 };
@@ -73,6 +73,8 @@ pub(super) enum Trouble {
 
 /// How a kind is watched.
 pub(super) struct Stream {
+    /// To the server.
+    pub(super) client: Client,
     /// The kind at the server.
     pub(super) api: Api<Seen>,
     /// A field selector.
@@ -97,14 +99,17 @@ impl Stream {
         }
         let listing = self.place.is_none();
         let version = self.place.clone().unwrap_or_else(|| ANY.to_owned());
-        let events = self.api.watch(&self.parameters(seconds, listing), &version).await?;
-        pin_mut!(events);
+        let request = Request::new(self.api.resource_url());
+        let request = request.watch(&self.parameters(seconds, listing), &version);
+        let request = request.map_err(|error| Trouble::Way(whole(&error)))?;
+        let mut events = Events::open(&self.client, request).await?;
         if !listing {
             listener.tell(Change::State(State::Following)).await?;
         }
         let limit = Duration::from_secs(u64::from(seconds)) + GRACE;
-        while let Ok(Some(event)) = timeout(limit, events.next()).await {
-            self.event(event?, listener).await?;
+        while let Ok(next) = timeout(limit, events.next()).await {
+            let Some(event) = next? else { break };
+            self.event(event, listener).await?;
         }
         Ok(())
     }
@@ -188,7 +193,7 @@ impl From<kube::Error> for Trouble {
 }
 
 /// An error with everything that it came from: the outermost one says only that something failed.
-fn whole(error: &dyn std::error::Error) -> String {
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -36,7 +36,8 @@ const LONGEST_DENIED: Duration = Duration::from_mins(1);
 const ABSENT: Duration = Duration::from_mins(5);
 /// How long the server lets a watch live: four to five minutes, drawn, so that thousands of nodes do not come back together.
 const SHORTEST_WATCH: u32 = 240;
-const LONGEST_WATCH: u32 = 300;
+/// kube refuses 295 and more (kubernetes#6513).
+const LONGEST_WATCH: u32 = 294;
 /// A watch that the server ended sooner than this is a failure.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
@@ -90,13 +91,13 @@ impl Watch {
     async fn follow(&self, version: &str) -> Ended {
         let kind = self.listener.kind;
         let api: Api<Seen> = Api::all_with(self.client.clone(), &kinds::resource(kind, version));
-        let fields = self.fields.clone();
-        let mut stream = Stream { api, fields, streaming: true, place: None, worked: false };
+        let (client, fields) = (self.client.clone(), self.fields.clone());
+        let mut stream = Stream { client, api, fields, streaming: true, place: None, worked: false };
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut denied = Backoff::new(FIRST_DENIED, LONGEST_DENIED);
         loop {
             let begun = Instant::now();
-            let seconds = fastrand::u32(SHORTEST_WATCH..LONGEST_WATCH);
+            let seconds = fastrand::u32(SHORTEST_WATCH..=LONGEST_WATCH);
             let ended = stream.run(seconds, &self.listener).await;
             if stream.worked {
                 pauses.reset();
