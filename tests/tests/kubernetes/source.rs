@@ -1,8 +1,8 @@
 //! The agent follows an API server with the rights that are shipped: objects made through the API are what the mesh goes by.
 
 use posthaste_tests::{
-    Family, Mesh, Pod, ServiceSpec, Sniffer, agent::wait_json, cluster::SYSTEM, eventually, mesh::NAMESPACE,
-    objects, peer, wait::holds,
+    Agent, Family, Mesh, Pod, ServiceSpec, Sniffer, agent::wait_json, cluster::SYSTEM, eventually,
+    mesh::NAMESPACE, objects, peer, wait::holds,
 };
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
@@ -39,8 +39,12 @@ impl Scene {
         assert_eq!(answer["answer"], SECRET, "{answer}\n{}", self.logs());
     }
 
+    /// For the text of a failure.
     fn logs(&self) -> String {
-        format!("--- a\n{}\n--- b\n{}", self.mesh.a.log(), self.mesh.b.log())
+        // The access log is written a moment later.
+        std::thread::sleep(Duration::from_secs(1));
+        let of = |agent: &Agent| format!("--- {}\n{}\n{:?}\n", agent.node(), agent.log(), agent.access_log());
+        of(&self.mesh.a) + &of(&self.mesh.b)
     }
 
     /// Waits until node `a` has the service and its pod on disk.
