@@ -52,10 +52,13 @@ impl Scene {
         let file = self.mesh.a.state().join("inputs.json");
         eventually("the objects to be on disk", || {
             let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
-            let of = |kind: &str| {
-                text.lines().filter(|line| line.contains(kind)).any(|line| line.contains("\"server"))
+            let objects: Vec<Value> =
+                text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            let named = |object: &Value| {
+                object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("server"))
             };
-            holds(of("\"EndpointSlice\"") && of("\"Pod\""), text.clone())
+            let has = |kind: &str| objects.iter().any(|object| object["kind"] == kind && named(object));
+            holds(has("EndpointSlice") && has("Pod"), text.clone())
         })
         .unwrap();
     }

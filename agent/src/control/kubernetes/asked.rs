@@ -53,9 +53,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Takes over what an earlier agent knew; the services of these pods are in use.
-    pub(super) fn take_over(&mut self, pods: impl Iterator<Item = Arc<Pod>>) {
-        self.pods.extend(pods.map(|pod| ((pod.metadata.namespace.clone(), pod.metadata.name.clone()), pod)));
+    /// Takes over a pod that an earlier agent knew; its services are in use.
+    pub(super) fn take_over(&mut self, pod: Arc<Pod>) {
+        self.pods.insert((pod.metadata.namespace.clone(), pod.metadata.name.clone()), pod);
     }
 
     /// The pods that are known.

@@ -2,7 +2,6 @@
 //! is away. Written beside and renamed into place, so that a crash leaves the old file or the new one.
 
 use std::{
-    collections::HashSet,
     fs::{self, File},
     io::{self, BufWriter, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -16,7 +15,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use crate::{
     control::{
-        document::{self, Format, Item, Kind},
+        document::{self, Format, Item, Object, ObjectKey},
         manifest,
         reading::Reading,
     },
@@ -29,35 +28,12 @@ const FILE: &str = "inputs.json";
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Inputs that were kept.
+/// Objects that were kept.
 pub(super) struct Saved {
-    /// The objects.
-    pub(super) inputs: Inputs,
+    /// Each with its key.
+    pub(super) objects: Vec<(ObjectKey, Object)>,
     /// When they were written, as a person reads it.
     pub(super) at: String,
-}
-
-impl Saved {
-    /// What is in force while the API server has said a part, `said`: that, and what was kept of the kinds that are not `read`.
-    /// Routes and policies, which belong together, stay as they were kept.
-    pub(super) fn under(&self, said: Inputs, read: impl Fn(Kind) -> bool, node: &str) -> Inputs {
-        let mut inputs = self.inputs.clone();
-        if read(Kind::Namespace) {
-            inputs.namespaces = said.namespaces;
-        }
-        if read(Kind::Service) {
-            inputs.services = said.services;
-        }
-        if read(Kind::EndpointSlice) {
-            inputs.endpoint_slices = said.endpoint_slices;
-        }
-        // Of other nodes' pods there is no list: those that were asked for meanwhile are newer.
-        let newer: HashSet<Arc<str>> = said.pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
-        let listed = read(Kind::Pod);
-        inputs.pods.retain(|pod| !(listed && *pod.node == *node) && !newer.contains(&pod.metadata.uid));
-        inputs.pods.extend(said.pods);
-        inputs
-    }
 }
 
 /// Where they are kept.
@@ -92,10 +68,10 @@ pub(super) fn read(path: &Path) -> Option<Saved> {
             return None;
         }
     };
-    let mut inputs = Inputs::default();
+    let mut objects = Vec::new();
     for item in document::parse(FILE, &text, Format::Json) {
         match item {
-            Item::Good(_, object) => object.add_to(&mut inputs),
+            Item::Good(key, object) => objects.push((key, object)),
             Item::Bad(_, problem) => tracing::warn!(%problem, "of the inputs that were kept"),
             Item::Ignored => {}
         }
@@ -103,7 +79,7 @@ pub(super) fn read(path: &Path) -> Option<Saved> {
     let written = fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let at = OffsetDateTime::from(written);
     let at = at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
-    Some(Saved { inputs, at })
+    Some(Saved { objects, at })
 }
 
 /// Keeps inputs; the time that it worked, without the wait for the disk. Blocks on the disk.
@@ -134,50 +110,24 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
-    fn inputs(text: &str) -> Inputs {
-        let mut inputs = Inputs::default();
-        for item in document::parse("f", text, Format::Yaml) {
-            let Item::Good(_, object) = item else { panic!("{item:?}") };
-            object.add_to(&mut inputs);
-        }
-        inputs
-    }
-
-    #[test]
-    fn what_the_api_server_has_said_goes_before_what_was_kept() {
-        let pod = |name: &str, node: &str| {
-            format!(
-                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, uid: {name}}}\nspec: {{nodeName: {node}}}\n"
-            )
-        };
-        let namespace =
-            |name: &str| format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
-        let kept = inputs(&(pod("gone", "here") + &pod("there", "away") + &namespace("old")));
-        let saved = Saved { inputs: kept, at: String::new() };
-        let said = inputs(&(pod("new", "here") + &pod("there", "moved") + &namespace("fresh")));
-        let shown = |read: &[Kind]| {
-            let joined = saved.under(said.clone(), |kind| read.contains(&kind), "here");
-            let pods = joined.pods.iter().map(|pod| format!("{}@{}", pod.metadata.name, pod.node));
-            let namespaces = joined.namespaces.iter().map(|one| one.metadata.name.to_string());
-            pods.chain(namespaces).collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(shown(&[]), "gone@here new@here there@moved old");
-        assert_eq!(shown(&[Kind::Pod]), "new@here there@moved old");
-        assert_eq!(shown(&[Kind::Namespace]), "gone@here new@here there@moved fresh");
-    }
-
     #[test]
     fn comes_back_as_it_was_but_for_its_origin() {
         let folder = tempfile::tempdir().unwrap();
         let path = path(&folder.path().join("state"));
         assert!(read(&path).is_none());
         let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: u}\nspec: {nodeName: n}\n";
-        write(&path, &inputs(text)).unwrap();
+        let mut inputs = Inputs::default();
+        for item in document::parse("f", text, Format::Yaml) {
+            let Item::Good(_, object) = item else { panic!("{item:?}") };
+            object.add_to(&mut inputs);
+        }
+        write(&path, &inputs).unwrap();
         let saved = read(&path).unwrap();
-        assert_eq!((saved.inputs.pods.len(), &*saved.inputs.pods[0].metadata.uid), (1, "u"));
+        let [(key, Object::Pod(pod))] = &saved.objects[..] else { panic!("{:?}", saved.objects) };
+        assert_eq!((&*key.name, &*pod.metadata.uid), ("a", "u"));
         assert!(saved.at.ends_with('Z'), "{}", saved.at);
         // A torn write is never seen.
         fs::write(path.with_extension("json.new"), "{\"half").unwrap();
-        assert_eq!(read(&path).unwrap().inputs, saved.inputs);
+        assert_eq!(read(&path).unwrap().objects, saved.objects);
     }
 }

@@ -21,7 +21,10 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    control::{document::Kind, reading::Reading},
+    control::{
+        document::{Kind, Object},
+        reading::Reading,
+    },
     snapshot::{PodKey, Problem},
 };
 
@@ -53,16 +56,15 @@ pub struct Options {
 /// The source that follows an API server.
 pub struct KubernetesSource {
     url: String,
-    node: Arc<str>,
     store: Store,
     asked: Asked,
     fetcher: Fetcher,
     /// Services in use whose endpoints changed, and when their pods are to be fetched.
     stale: BTreeSet<Name>,
     stale_due: Option<Instant>,
-    /// What an earlier agent kept, until the API server has said everything.
-    saved: Option<Saved>,
-    /// From when that is in force where the API server has not said everything by then; none once it is time.
+    /// When an earlier agent kept what is in force, until the API server has said everything.
+    kept_at: Option<String>,
+    /// From when that is handed over where the API server has not said everything by then; none once it is time.
     fall_back: Option<Instant>,
     sender: channel::Sender<Arc<Reading>>,
     /// What goes to disk.
@@ -83,20 +85,21 @@ impl KubernetesSource {
         let path = saved::path(&options.state);
         let from = path.clone();
         let saved = spawn_blocking(move || saved::read(&from)).await.unwrap_or_default();
+        let kept_at = saved.as_ref().map(|saved| saved.at.clone());
+        let (store, asked) = taken_over(saved, &options.node);
         let (sender, receiver) = channel::channel(Arc::default());
         let (keep, kept) = channel::channel(Arc::default());
         tokio::spawn(saved::keep(path, kept));
         let (answers, from_server) = mpsc::channel(WAITING);
         let source = Self {
             url,
-            node: options.node.clone(),
-            store: Store::default(),
-            asked: Asked::default(),
+            store,
+            asked,
             fetcher: Fetcher::new(client.clone(), answers),
             stale: BTreeSet::new(),
             stale_due: None,
-            fall_back: saved.is_some().then(|| Instant::now() + FALL_BACK),
-            saved,
+            fall_back: kept_at.is_some().then(|| Instant::now() + FALL_BACK),
+            kept_at,
             sender,
             keep,
         };
@@ -204,17 +207,15 @@ impl KubernetesSource {
 
     fn hand_over(&mut self) {
         let whole = self.store.is_complete();
-        if whole && let Some(saved) = self.saved.take() {
-            let elsewhere = saved.inputs.pods.into_iter().filter(|pod| pod.node != self.node);
-            self.asked.take_over(elsewhere);
-            self.asked.forget_all_but(&self.store, Instant::now().into_std());
-        }
         let mut reading = self.store.reading(&self.url, self.asked.pods());
-        if !whole && let Some(saved) = &self.saved {
-            if self.fall_back.is_some() && !self.store.is_stuck() {
-                return;
+        match &self.kept_at {
+            _ if whole => self.kept_at = None,
+            Some(_) if self.fall_back.is_some() && !self.store.is_stuck() => return,
+            Some(at) => {
+                reading.complete = true;
+                reading.problems.push(self.not_whole(at));
             }
-            self.complete_with(saved, &mut reading);
+            None => {}
         }
         if **self.sender.borrow() == reading {
             return;
@@ -226,21 +227,28 @@ impl KubernetesSource {
         self.sender.send_replace(reading);
     }
 
-    /// Puts what was kept in the place of what the API server has not said yet.
-    fn complete_with(&self, saved: &Saved, reading: &mut Reading) {
-        let said = std::mem::take(&mut reading.inputs);
-        reading.inputs = saved.under(said, |kind| self.store.has_read(kind), &self.node);
-        reading.complete = true;
-        reading.problems.push(Problem {
+    fn not_whole(&self, at: &str) -> Problem {
+        Problem {
             origin: ORIGIN.to_owned(),
             object: self.url.clone(),
             field: String::new(),
             reason: format!(
-                "not everything was read from the API server yet; for what is missing the objects of {} that were kept on disk are in force until then",
-                saved.at
+                "not everything was read from the API server yet; for what is missing the objects of {at} that were kept on disk are in force until then"
             ),
-        });
+        }
     }
+}
+
+/// What was kept, in the places of what the API server will say: pods of other nodes are as if they had been asked for.
+fn taken_over(saved: Option<Saved>, node: &str) -> (Store, Asked) {
+    let (mut store, mut asked) = (Store::default(), Asked::default());
+    for (key, object) in saved.into_iter().flat_map(|saved| saved.objects) {
+        match object {
+            Object::Pod(pod) if *pod.node != *node => asked.take_over(pod),
+            object => store.keep(key.kind, (key.namespace, key.name), object),
+        }
+    }
+    (store, asked)
 }
 
 /// Waits for a moment, or for ever.

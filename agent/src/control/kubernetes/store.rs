@@ -107,6 +107,12 @@ impl Store {
         false
     }
 
+    /// Puts an object in force that an earlier agent kept, until its kind is read.
+    pub(super) fn keep(&mut self, kind: Kind, name: Name, object: Object) {
+        let held = Held { good: Some(object), problem: None };
+        self.kinds.entry(kind).or_default().objects.insert(name, held);
+    }
+
     /// Whether every kind was read, or cannot be for a reason that does not hold others up.
     pub(super) fn is_complete(&self) -> bool {
         KINDS.iter().all(|kind| self.has_read(*kind))

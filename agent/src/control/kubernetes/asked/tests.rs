@@ -142,7 +142,7 @@ fn a_pod_goes_when_no_slice_names_it_or_another_has_its_name() {
 fn what_an_earlier_agent_knew_is_in_use_while_the_slices_name_it() {
     let now = Instant::now();
     let mut asked = Asked::default();
-    asked.take_over([pod("a"), pod("gone")].into_iter());
+    [pod("a"), pod("gone")].into_iter().for_each(|pod| asked.take_over(pod));
     let cluster = world("web", &["a", "b"]);
     asked.forget_all_but(&cluster, now);
     assert_eq!(names(&asked), ["a"]);

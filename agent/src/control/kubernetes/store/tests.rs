@@ -38,6 +38,21 @@ fn a_list_replaces_what_was_there_when_it_is_whole() {
 }
 
 #[test]
+fn what_an_earlier_agent_kept_is_in_force_until_its_kind_is_read() {
+    let mut store = Store::default();
+    for name in ["kept", "gone"] {
+        let (name, Item::Good(key, object)) = service(name, "1") else { panic!("{name}") };
+        store.keep(key.kind, name, object);
+    }
+    store.apply(Kind::Service, Change::State(State::Denied("no".into())));
+    assert!(store.is_stuck() && !store.has_read(Kind::Service));
+    assert_eq!(names(&store), ["gone 1", "kept 1"]);
+    listed(&mut store, Kind::Service, vec![service("kept", "2")]);
+    assert!(!store.is_stuck() && store.has_read(Kind::Service));
+    assert_eq!(names(&store), ["kept 2"]);
+}
+
+#[test]
 fn a_bad_version_keeps_the_last_good_one_and_names_the_field() {
     let mut store = Store::default();
     listed(&mut store, Kind::Service, vec![service("a", "1"), service("b", "\"x\"")]);
