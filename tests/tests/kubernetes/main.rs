@@ -4,6 +4,7 @@
 
 mod authority;
 mod deployed;
+mod refusals;
 mod requester;
 mod rotation;
 mod server;
