@@ -95,7 +95,7 @@ fn text(view: &ConnectionsView, closed: bool, fit: Fit) -> String {
     text
 }
 
-fn columns(closed: bool) -> [Column; 18] {
+fn columns(closed: bool) -> [Column; 19] {
     let column = |title, rank, least| Column { title, rank, least };
     [
         column("DIR", 1, 3),
@@ -113,6 +113,7 @@ fn columns(closed: bool) -> [Column; 18] {
         column("RETRANS", 8, 7),
         column("KNOWN-BY", WIDE, 7),
         column("SERVER-NAME", WIDE, 11),
+        column("POLICY", WIDE, 20),
         column("ID", WIDE, 16),
         column("SOURCE-ID", WIDE, 20),
         column("DESTINATION-ID", WIDE, 20),
@@ -144,6 +145,7 @@ fn row(one: &ConnectionView) -> Vec<String> {
         both(sockets, |info| info.retransmits.to_string()),
         one.protocol_why.map_or_else(dash, |why| why.as_str().to_owned()),
         one.server_name.clone().unwrap_or_else(dash),
+        one.policy.clone().unwrap_or_else(dash),
         one.id.clone(),
         one.source.principal.clone().unwrap_or_else(dash),
         one.destination.principal.clone().unwrap_or_else(dash),
@@ -205,6 +207,7 @@ mod tests {
             reason: None,
             ended_by: None,
             flag: None,
+            policy: None,
         };
         ConnectionsView { active: 1, connections: vec![connection], truncated: false }
     }

@@ -32,6 +32,8 @@ pub enum Kind {
     EndpointSlice,
     /// `posthaste.dev/v1alpha1`.
     TrafficPolicy,
+    /// `posthaste.dev/v1alpha1`.
+    AuthorizationPolicy,
     /// `gateway.networking.x-k8s.io/v1alpha1`.
     BackendTrafficPolicy,
     /// `gateway.networking.k8s.io/v1`.
@@ -66,6 +68,8 @@ pub enum Object {
     EndpointSlice(Arc<input::EndpointSlice>),
     /// A TrafficPolicy or an XBackendTrafficPolicy.
     TrafficPolicy(Arc<input::policy::TrafficPolicy>),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(Arc<input::authorization::AuthorizationPolicy>),
     /// An HTTPRoute or a GRPCRoute.
     Route(Arc<input::routes::Route>),
     /// A ReferenceGrant.
@@ -102,6 +106,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::TrafficPolicy => input::policy::KIND,
+            Self::AuthorizationPolicy => input::authorization::KIND,
             Self::BackendTrafficPolicy => policy::BACKEND_TRAFFIC_POLICY,
             Self::HttpRoute => RouteKind::Http.as_str(),
             Self::GrpcRoute => RouteKind::Grpc.as_str(),
@@ -117,7 +122,7 @@ impl Kind {
             Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::GrpcRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
-            Self::TrafficPolicy => &[policy::API_VERSION],
+            Self::TrafficPolicy | Self::AuthorizationPolicy => &[policy::API_VERSION],
             Self::BackendTrafficPolicy => &[policy::EXPERIMENTS],
         }
     }
@@ -131,7 +136,7 @@ impl Kind {
     fn all() -> impl Iterator<Item = Self> {
         let core = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice];
         let gateway = [Self::HttpRoute, Self::GrpcRoute, Self::ReferenceGrant];
-        let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy];
+        let policies = [Self::TrafficPolicy, Self::BackendTrafficPolicy, Self::AuthorizationPolicy];
         core.into_iter().chain(gateway).chain(policies)
     }
 
@@ -149,6 +154,7 @@ impl Object {
             Self::Service(object) => inputs.services.push(object.clone()),
             Self::EndpointSlice(object) => inputs.endpoint_slices.push(object.clone()),
             Self::TrafficPolicy(object) => inputs.traffic_policies.push(object.clone()),
+            Self::AuthorizationPolicy(object) => inputs.authorization_policies.push(object.clone()),
             Self::Route(object) => inputs.routes.push(object.clone()),
             Self::ReferenceGrant(object) => inputs.reference_grants.push(object.clone()),
         }
@@ -163,6 +169,7 @@ impl Object {
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
             Self::TrafficPolicy(object) => &object.metadata,
+            Self::AuthorizationPolicy(object) => &object.metadata,
             Self::Route(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
         }

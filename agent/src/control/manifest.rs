@@ -18,8 +18,10 @@ pub fn objects(inputs: &Inputs) -> impl Iterator<Item = Value> {
     let services = inputs.services.iter().map(|object| service(object));
     let slices = inputs.endpoint_slices.iter().map(|object| endpoint_slice(object));
     let policies = inputs.traffic_policies.iter().map(|object| traffic_policy(object));
+    let authorizations = inputs.authorization_policies.iter().map(|object| authorization_policy(object));
     let routes = inputs.routes.iter().map(|object| route(object));
     let grants = inputs.reference_grants.iter().map(|object| reference_grant(object));
+    let policies = policies.chain(authorizations);
     namespaces.chain(pods).chain(services).chain(slices).chain(policies).chain(routes).chain(grants)
 }
 
@@ -104,6 +106,11 @@ fn traffic_policy(object: &input::policy::TrafficPolicy) -> Value {
         }
     }
     envelope(version, object.kind, metadata(&object.metadata), [("spec", spec)])
+}
+
+fn authorization_policy(object: &input::authorization::AuthorizationPolicy) -> Value {
+    let kind = Kind::AuthorizationPolicy;
+    envelope(kind.version(), kind.as_str(), metadata(&object.metadata), [("spec", value(&object.spec))])
 }
 
 fn route(object: &input::routes::Route) -> Value {

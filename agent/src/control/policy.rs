@@ -1,7 +1,7 @@
-//! `TrafficPolicy` and `XBackendTrafficPolicy` to [`input`], and the CustomResourceDefinition of the former. Pure.
+//! `TrafficPolicy`, `XBackendTrafficPolicy` and `AuthorizationPolicy` to [`input`], and the CustomResourceDefinitions of ours. Pure.
 //!
-//! A `TrafficPolicy` with a field that is not known is refused whole, since a mistyped limit would be no limit; of the other, which is not
-//! ours, fields that are not known are left alone.
+//! A policy of ours with a field that is not known is refused whole, since a mistyped limit would be no limit; of Gateway API's, fields
+//! that are not known are left alone.
 
 pub mod crd;
 
@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::translate;
 use crate::snapshot::{
     Problem,
+    input::authorization::{self, AuthorizationPolicy, AuthorizationPolicySpec},
     input::policy::{KIND, RetryConstraint, TargetRef, TrafficPolicy, TrafficPolicySpec},
 };
 
@@ -30,6 +31,16 @@ pub struct TrafficPolicyObject {
     #[serde(default)]
     metadata: ObjectMeta,
     spec: TrafficPolicySpec,
+}
+
+/// `AuthorizationPolicy` as it is written.
+#[derive(Debug, Deserialize)]
+pub struct AuthorizationPolicyObject {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    /// Absent, it is an ALLOW without rules, as in Istio.
+    #[serde(default)]
+    spec: AuthorizationPolicySpec,
 }
 
 /// `XBackendTrafficPolicy` as it is written.
@@ -63,6 +74,18 @@ struct BackendRef {
 pub fn traffic_policy(object: TrafficPolicyObject, origin: &Arc<str>) -> Result<TrafficPolicy, Problem> {
     let metadata = translate::metadata(object.metadata, origin, KIND, true)?;
     Ok(TrafficPolicy { metadata, kind: KIND, spec: object.spec, not_honoured: Vec::new() })
+}
+
+/// Reads an AuthorizationPolicy.
+///
+/// # Errors
+/// Its name or namespace is missing or not a Kubernetes name.
+pub fn authorization_policy(
+    object: AuthorizationPolicyObject,
+    origin: &Arc<str>,
+) -> Result<AuthorizationPolicy, Problem> {
+    let metadata = translate::metadata(object.metadata, origin, authorization::KIND, true)?;
+    Ok(AuthorizationPolicy { metadata, spec: object.spec })
 }
 
 /// Reads an XBackendTrafficPolicy.

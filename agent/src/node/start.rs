@@ -277,6 +277,9 @@ impl Agent {
             return self.publisher.wait(&reading);
         }
         self.publisher.publish(&reading);
+        for worker in self.workers.iter() {
+            worker.tell(Command::DecideAgain);
+        }
         self.follow().await;
         self.publisher.set_ready();
     }

@@ -87,6 +87,8 @@ fn connections(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
     let table = &sources.connections;
     one_gauge(encoder, "posthaste_connections_active", "Live connections", table.active())?;
     one_count(encoder, "posthaste_dial_attempts", "Dials to endpoints", table.attempts())?;
+    let would = "Connections that an AuthorizationPolicy with dryRun would have denied";
+    one_count(encoder, "posthaste_policy_dry_run_denials", would, table.trials())?;
     decisions(encoder, sources)?;
     let tunnels = (sources.tunnels)();
     let (up, streams) = (usize::try_from(tunnels.connections), usize::try_from(tunnels.streams));

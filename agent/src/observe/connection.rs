@@ -104,6 +104,18 @@ impl Connection {
         self.table.count_decision(protocol, why);
     }
 
+    /// The policy that keeps it out.
+    pub fn policy(&self, reason: &str) {
+        self.row.progress().policy = Some(Box::new(reason.into()));
+    }
+
+    /// A policy under trial would keep it out. Counts it.
+    pub fn trial(&self, policy: &str) {
+        self.row.progress().policy =
+            Some(Box::new(format!("AuthorizationPolicy {policy} (dry run) would deny").into()));
+        self.table.count_trial();
+    }
+
     /// One more dial.
     pub fn attempt(&self) {
         let mut progress = self.row.progress();

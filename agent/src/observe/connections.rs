@@ -59,6 +59,7 @@ struct Table {
     series: Arc<SeriesTable>,
     log: AccessLog,
     attempts: AtomicU64,
+    trials: AtomicU64,
     decisions: [[AtomicU64; Why::ALL.len()]; Protocol::ALL.len()],
 }
 
@@ -80,6 +81,7 @@ impl Connections {
             series,
             log,
             attempts: AtomicU64::new(0),
+            trials: AtomicU64::new(0),
             decisions: Default::default(),
         }))
     }
@@ -132,6 +134,12 @@ impl Connections {
         self.0.shards.iter().map(|shard| locked(shard).live.len()).sum()
     }
 
+    /// How many connections policies under trial would have denied since the start.
+    #[must_use]
+    pub fn trials(&self) -> u64 {
+        self.0.trials.load(Ordering::Relaxed)
+    }
+
     /// How many dials there were since the start.
     #[must_use]
     pub fn attempts(&self) -> u64 {
@@ -151,6 +159,10 @@ impl Connections {
 
     pub(crate) fn log(&self) -> &AccessLog {
         &self.0.log
+    }
+
+    pub(crate) fn count_trial(&self) {
+        self.0.trials.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_attempt(&self) {

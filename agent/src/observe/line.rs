@@ -1,7 +1,7 @@
 //! One connection as one JSON line, and as the view of the admin socket. Pure.
 //!
 //! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, `close`), `id`, `direction`, `source` and `destination`
-//! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `protocol`, `protocol_why`, `server_name`, `endpoint`, `security`, `attempts`,
+//! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `protocol`, `protocol_why`, `server_name`, `policy`, `endpoint`, `security`, `attempts`,
 //! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`,
 //! `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
 
@@ -52,6 +52,9 @@ pub(crate) fn write_line(out: &mut Vec<u8>, event: LineEvent, row: &Row, wall_of
     json::number_field(out, "attempts", progress.attempts.into());
     if let Some(connect_ms) = connect_ms(row, &progress) {
         json::number_field(out, "connect_ms", connect_ms);
+    }
+    if let Some(policy) = &progress.policy {
+        json::text_field(out, "policy", policy);
     }
     if let (LineEvent::Close, Some(ending)) = (event, progress.ending.as_deref()) {
         write_ending(out, row, &progress, ending);
@@ -187,5 +190,6 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
         reason: ending.map(|ending| ending.reason),
         ended_by: ending.map(|ending| ending.reason.ended_by()),
         flag: ending.map(|ending| ending.reason.response_flag().as_str().to_owned()),
+        policy: progress.policy.as_deref().map(ToString::to_string),
     }
 }

@@ -83,6 +83,8 @@ pub(crate) struct Progress {
     pub(crate) why: Why,
     /// Of the application's own TLS. Boxed twice, because it is rare and a row is not.
     pub(crate) server_name: Option<Box<Box<str>>>,
+    /// The policy that decided its end, or would have.
+    pub(crate) policy: Option<Box<Box<str>>>,
 }
 
 /// How it ended.

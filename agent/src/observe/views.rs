@@ -243,6 +243,9 @@ pub struct ConnectionView {
     pub ended_by: Option<EndedBy>,
     /// Istio's response flag.
     pub flag: Option<String>,
+    /// The policy that kept it out, or would have.
+    #[serde(default)]
+    pub policy: Option<String>,
 }
 
 /// One pod: `/workloads`.

@@ -1,4 +1,4 @@
-//! The data path: `accept -> identify -> route -> (detect) -> balance -> connect -> relay -> record`, one file per stage.
+//! The data path: `accept -> identify -> route -> authorize -> (detect) -> balance -> connect -> relay -> record`, one file per stage.
 //!
 //! [`carry`] is the whole of it. Identify and route are pure functions of one snapshot; accept, detect, connect and relay do
 //! I/O; record is the one place that counts and logs. A connection that speaks HTTP goes on in [`http`], which balances,
@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod arrival;
+pub mod authorize;
 pub mod connect;
 pub mod detect;
 mod flow;
@@ -27,13 +28,13 @@ use crate::{
     observe::{CloseReason, Connection},
     snapshot::{LocalPod, Snapshot},
     tunnel::Incoming,
-    worker::{PodHere, Worker},
+    worker::{Admission, PodHere, Worker},
 };
 
 /// How a connection goes on once it is known where to.
 enum Onward {
-    /// Byte by byte.
-    Relay(Reached),
+    /// Byte by byte, for as long as the caller may.
+    Relay(Reached, Option<Admission>),
     /// Request by request, as the client speaks it.
     Http(SocketAddr, Version),
 }
@@ -54,9 +55,11 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival:
     let going = Box::pin(onward(worker, pod, &here, &snapshot, &arrival, &record)).await;
     drop(snapshot);
     match going {
-        Ok(Onward::Relay(far)) => {
+        Ok(Onward::Relay(far, admission)) => {
             record.connected();
-            let reason = relay::relay(arrival, far, &pod.baggage(&here), &record).await;
+            let baggage = pod.baggage(&here);
+            let relaying = relay::relay(arrival, far, &baggage, &record);
+            let reason = authorize::guard(admission.as_ref(), &record, relaying).await;
             record.close(reason);
         }
         Ok(Onward::Http(destination, version)) => {
@@ -82,10 +85,11 @@ async fn onward<I: Incoming>(
     record.destination(destination);
     let target = route::choose(snapshot, here, arrival, destination)?;
     record::note(record, &target);
+    let admission = authorize::admit(pod, here, arrival, &target, record)?;
     arrival.note_retry(pod);
     let reaching = connect::reach(worker, pod, here, &target, arrival, record);
     let (Arrival::Captured { near, .. }, Target::Service(port)) = (arrival, &target) else {
-        return reaching.await.map(Onward::Relay);
+        return reaching.await.map(|far| Onward::Relay(far, admission));
     };
     let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
     match spoken {
@@ -96,7 +100,7 @@ async fn onward<I: Incoming>(
         Spoken::Opaque { far, sni } => {
             record.protocol(protocol, why, sni);
             // What is carried byte by byte was reached.
-            far.map(Onward::Relay).ok_or(CloseReason::ConnectFailed)
+            far.map(|far| Onward::Relay(far, admission)).ok_or(CloseReason::ConnectFailed)
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What does not fit is left out with a [`Problem`]; where leaving out would open something (a mistyped `mtls`), the
 //! strict meaning is taken instead.
 
+mod authorization;
 mod elsewhere;
 mod enrolment;
 mod labels;
@@ -30,6 +31,9 @@ pub const EXCLUDE_INBOUND_ANNOTATION: &str = "posthaste.dev/exclude-inbound-port
 pub const MTLS_ANNOTATION: &str = "posthaste.dev/mtls";
 /// Annotation on Namespaces: `open` or `closed`.
 pub const FAIL_MODE_ANNOTATION: &str = "posthaste.dev/fail-mode";
+
+/// Annotation on Namespaces: `allow` or `deny`, for callers that no AuthorizationPolicy speaks of.
+pub const DEFAULT_ACCESS_ANNOTATION: &str = "posthaste.dev/default-access";
 
 /// Where and for whom a snapshot is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +71,11 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     let mut problems = Vec::new();
     let enrolment = enrolment::read(&inputs.namespaces, context.mtls, &mut problems);
     let policies = policy::read(inputs, &mut problems);
-    let pods = pods::read(&inputs.pods, &enrolment, &policies, context, previous, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);
+    let authorizations =
+        authorization::read(&inputs.authorization_policies, &slices, &inputs.services, &mut problems);
+    let asked = pods::Asked { enrolments: &enrolment, policies: &policies, authorizations: &authorizations };
+    let pods = pods::read(&inputs.pods, &asked, context, previous, &mut problems);
     let learnt = services::Learnt::of(previous);
     let services = services::read(
         &inputs.services,
@@ -79,6 +86,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         (&learnt, origins::Unchanged::since(previous, &pods.workloads)),
         &mut problems,
     );
+    authorizations.check(&inputs.authorization_policies, &services.all, &mut problems);
     let routes = routes::read(inputs, &services, previous, &mut problems);
     let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();
@@ -104,6 +112,9 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
 pub fn policy_problems(inputs: &Inputs) -> Vec<Problem> {
     let mut problems = Vec::new();
     policy::read(inputs, &mut problems);
+    // What a port is declared as shows only with its endpoints, which are not asked for here.
+    let slices = slices::index(&[], &mut problems);
+    authorization::read(&inputs.authorization_policies, &slices, &inputs.services, &mut problems);
     problems
 }
 

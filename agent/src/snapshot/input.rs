@@ -1,6 +1,7 @@
 //! The objects a source yields, already parsed. Pure. Both sources (files, API server) produce the same: only shapes are
 //! settled here (text, numbers, flags); whether an address is an address is for [`super::build`] to say.
 
+pub mod authorization;
 pub mod duration;
 pub mod policy;
 pub mod routes;
@@ -20,6 +21,8 @@ pub struct Inputs {
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// `posthaste.dev/v1alpha1/TrafficPolicy` and `gateway.networking.x-k8s.io/v1alpha1/XBackendTrafficPolicy`.
     pub traffic_policies: Vec<Arc<policy::TrafficPolicy>>,
+    /// `posthaste.dev/v1alpha1`.
+    pub authorization_policies: Vec<Arc<authorization::AuthorizationPolicy>>,
     /// HTTPRoutes and GRPCRoutes, `gateway.networking.k8s.io`.
     pub routes: Vec<Arc<routes::Route>>,
     /// `gateway.networking.k8s.io`.

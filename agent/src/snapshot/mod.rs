@@ -1,6 +1,7 @@
 //! What the node knows at one instant: an immutable [`Snapshot`], built by a pure function from
 //! [`input::Inputs`], loaded once per connection by the data path. Pure: no I/O, no clock, no logging.
 
+pub mod authorization;
 pub mod build;
 pub mod elsewhere;
 pub mod input;
@@ -13,6 +14,7 @@ pub mod protocol;
 pub mod routes;
 pub mod spiffe;
 
+pub use authorization::Authorization;
 pub use elsewhere::{Elsewhere, PodKey};
 pub use load::{EndpointLoad, PodLoad, ServiceState};
 pub use lookup::{Peer, Route};

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Elsewhere, EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId, TrafficPolicy,
-    build::origins::Origins, policy::BulkheadLimits, protocol,
+    Authorization, Elsewhere, EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId,
+    TrafficPolicy, build::origins::Origins, policy::BulkheadLimits, protocol,
 };
 
 /// What plaintext may do at a pod: `posthaste.dev/mtls` on the Namespace.
@@ -86,6 +86,8 @@ pub struct LocalPod {
     pub exclude_outbound_ports: Vec<u16>,
     /// Own ports that are reached uncaptured, sorted.
     pub exclude_inbound_ports: Vec<u16>,
+    /// Who may call it.
+    pub authorization: Arc<Authorization>,
     /// What it may hold inside the agent.
     pub bulkhead: BulkheadLimits,
     /// What it holds, kept over snapshots.

@@ -1,6 +1,7 @@
 //! A worker: one thread with a `current_thread` runtime that owns the connections it accepted, its tunnels and its stock
 //! of sockets. Workers share nothing but the snapshot, the certificates and the tables that people read.
 
+pub mod admissions;
 pub mod gauge;
 pub mod inherited;
 pub mod peers;
@@ -18,6 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, sync::watch};
 
+pub use admissions::{Admission, Admissions, Caller};
 pub use gauge::TunnelGauge;
 pub use inherited::InheritedAttempts;
 pub use peers::Peers;

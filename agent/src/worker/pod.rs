@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::{InheritedAttempts, tasks::Tasks};
+use super::{Admissions, InheritedAttempts, tasks::Tasks};
 use crate::{
     netns::Namespace,
     snapshot::{LocalPod, Workload},
@@ -23,6 +23,8 @@ pub struct PodHere {
     driver: AbortHandle,
     /// True once the pod is no longer captured.
     leaving: watch::Sender<bool>,
+    /// Who was let in.
+    pub admissions: Rc<Admissions>,
     /// What hops before have tried, of all pods.
     inherited: Arc<InheritedAttempts>,
     /// The header and the workload it was written from; a workload changes seldom.
@@ -44,6 +46,7 @@ impl PodHere {
             tasks,
             driver,
             leaving: watch::Sender::new(false),
+            admissions: Rc::default(),
             inherited,
             baggage: RefCell::default(),
         })

@@ -26,6 +26,7 @@ use crate::{
     netns::{Namespace, WorkerListeners},
     observe::{CloseReason, monotonic_ns},
     path::accept,
+    snapshot::Snapshot,
 };
 
 /// How often a worker says that it is alive.
@@ -54,6 +55,8 @@ pub enum Command {
         /// The pod itself has gone, so end its connections too.
         gone: bool,
     },
+    /// A snapshot was published: callers may have lost their right.
+    DecideAgain,
     /// Accept no more, let connections end until the deadline, stop.
     Stop {
         /// How long to wait.
@@ -134,6 +137,15 @@ impl Pods {
         self.leaving.borrow_mut().extract_if(.., is_its).chain(captured).collect()
     }
 
+    /// Tells callers who are not allowed any more. A pod that left the mesh decides nothing.
+    fn decide_again(&self, snapshot: &Snapshot) {
+        for pod in self.captured.borrow().values() {
+            if let Some(here) = snapshot.local_pods.get(&pod.uid) {
+                pod.admissions.decide_again(&here.authorization);
+            }
+        }
+    }
+
     /// Forgets those whose last connection has ended.
     fn sweep(&self) {
         self.leaving.borrow_mut().retain(|pod| pod.running() > 0);
@@ -167,6 +179,7 @@ async fn run(index: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Co
                 enrol(&worker, &pods, uid, namespace, listeners)
             }
             Some(Command::Release { cookie, gone }) => release(&worker, &pods, cookie, gone),
+            Some(Command::DecideAgain) => pods.decide_again(&worker.snapshot()),
             Some(Command::Stop { drain }) => return stop(&worker, &pods, drain).await,
             None => return,
         }

@@ -3,6 +3,7 @@
 //! openssl and nginx-light, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod authorization;
 mod balance;
 mod bytes;
 mod capture;

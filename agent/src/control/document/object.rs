@@ -63,6 +63,9 @@ fn translated(origin: &Arc<str>, kind: Kind, body: &Body<'_>) -> Result<Object, 
         Kind::TrafficPolicy => typed(origin, kind, body)
             .and_then(|object| policy::traffic_policy(object, origin))
             .map(|object| Object::TrafficPolicy(object.into())),
+        Kind::AuthorizationPolicy => typed(origin, kind, body)
+            .and_then(|object| policy::authorization_policy(object, origin))
+            .map(|object| Object::AuthorizationPolicy(object.into())),
         Kind::BackendTrafficPolicy => typed(origin, kind, body)
             .and_then(|object| policy::backend_traffic_policy(object, origin))
             .map(|object| Object::TrafficPolicy(object.into())),

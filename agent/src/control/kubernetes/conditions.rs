@@ -1,31 +1,67 @@
-//! What became of a TrafficPolicy, as `status.ancestors` of GEP-713: one entry for each target, with the condition `Accepted`. Pure: the
+//! What became of a policy, as `status.ancestors` of GEP-713: one entry for each target, with the condition `Accepted`. Pure: the
 //! time is an argument.
 
 use serde_json::{Map, Value, json};
 
-use crate::snapshot::{Problem, input::policy::TrafficPolicy};
+use crate::{
+    control::document::Kind,
+    snapshot::{
+        Problem,
+        input::{
+            Inputs, Metadata,
+            policy::{KIND, TargetRef},
+        },
+    },
+};
 
 /// Who says so.
 pub(super) const CONTROLLER: &str = "posthaste.dev/mesh";
 /// More targets than the status has room for are refused by the schema.
 const MOST: usize = 16;
 
+/// A policy as it is judged.
+pub(super) struct Policy<'input> {
+    pub(super) kind: Kind,
+    pub(super) metadata: &'input Metadata,
+    /// Never none: a policy that names nothing is for its namespace, and so is one for pods with some labels.
+    targets: Vec<TargetRef>,
+}
+
+/// The policies of ours, whatever kind.
+pub(super) fn policies(inputs: &Inputs) -> impl Iterator<Item = Policy<'_>> {
+    let traffic = inputs.traffic_policies.iter().filter(|policy| policy.kind == KIND).map(|policy| Policy {
+        kind: Kind::TrafficPolicy,
+        metadata: &policy.metadata,
+        targets: policy.spec.target_refs.clone(),
+    });
+    let authorization = inputs.authorization_policies.iter().map(|policy| Policy {
+        kind: Kind::AuthorizationPolicy,
+        metadata: &policy.metadata,
+        targets: policy.spec.target_refs.clone().unwrap_or_else(|| vec![namespace(&policy.metadata)]),
+    });
+    traffic.chain(authorization)
+}
+
+fn namespace(metadata: &Metadata) -> TargetRef {
+    TargetRef {
+        group: String::new(),
+        kind: "Namespace".to_owned(),
+        name: metadata.namespace.to_string(),
+        section_name: None,
+    }
+}
+
 /// The status with our entries as they are to be now; those of other controllers stay. `problems` are of all objects, `now` is a time
 /// in RFC 3339. None where nothing is to be written.
-pub(super) fn status(
-    policy: &TrafficPolicy,
-    object: &Value,
-    problems: &[Problem],
-    now: &str,
-) -> Option<Value> {
+pub(super) fn status(policy: &Policy<'_>, object: &Value, problems: &[Problem], now: &str) -> Option<Value> {
     let generation = object.pointer("/metadata/generation").cloned().unwrap_or_default();
     let before = object.pointer("/status/ancestors").and_then(Value::as_array);
     let is_ours = |entry: &&Value| entry.get("controllerName").is_some_and(|name| name == CONTROLLER);
     let others = before.into_iter().flatten().filter(|entry| !is_ours(entry)).cloned();
     let own: Vec<&Value> = before.into_iter().flatten().filter(is_ours).collect();
-    let name = policy.metadata.object(policy.kind);
+    let name = policy.metadata.object(policy.kind.as_str());
     let problems: Vec<&Problem> = problems.iter().filter(|problem| problem.object == name).collect();
-    let entries = policy.spec.target_refs.iter().enumerate().map(|(index, target)| {
+    let entries = policy.targets.iter().enumerate().map(|(index, target)| {
         let mut reference = Map::new();
         for (field, text) in [("group", &target.group), ("kind", &target.kind), ("name", &target.name)] {
             reference.insert(field.to_owned(), json!(text));
@@ -119,6 +155,16 @@ apiVersion: posthaste.dev/v1alpha1
 kind: TrafficPolicy
 metadata: {name: second, namespace: shop, creationTimestamp: "2026-01-02T00:00:00Z"}
 spec: {targetRefs: [{kind: Service, name: web}]}
+---
+apiVersion: posthaste.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: callers, namespace: shop}
+spec: {rules: [{from: [{source: {ipBlocks: [10.0.0.0/99]}}]}]}
+---
+apiVersion: posthaste.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: lost, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: nobody}]}
 "#;
 
     fn inputs() -> Inputs {
@@ -146,19 +192,28 @@ spec: {targetRefs: [{kind: Service, name: web}]}
         let inputs = inputs();
         let problems = build::policy_problems(&inputs);
         let object = json!({"metadata": {"generation": 3}});
-        let of = |index: usize| status(&inputs.traffic_policies[index], &object, &problems, "T1").unwrap();
+        let all: Vec<Policy<'_>> = policies(&inputs).collect();
+        let of = |index: usize| status(&all[index], &object, &problems, "T1").unwrap();
         let first = of(0);
         assert_eq!(shown(&first), ["True Accepted", "False TargetNotFound"]);
         assert!(first.to_string().contains("but for: spec.retry.attempts"), "{first}");
         assert_eq!(first["ancestors"][0]["conditions"][0]["observedGeneration"], 3);
         assert_eq!(shown(&of(1)), ["False Conflicted"]);
+        let callers = of(2);
+        assert_eq!(shown(&callers), ["True Accepted"]);
+        assert_eq!(callers["ancestors"][0]["ancestorRef"]["kind"], "Namespace");
+        assert!(
+            callers.to_string().contains("but for: spec.rules[0].from[0].source.ipBlocks[0]"),
+            "{callers}"
+        );
+        assert_eq!(shown(&of(3)), ["False TargetNotFound"]);
     }
 
     #[test]
     fn what_is_so_already_is_not_written_and_others_entries_stay() {
         let inputs = inputs();
         let problems = build::policy_problems(&inputs);
-        let policy = &inputs.traffic_policies[1];
+        let policy = &policies(&inputs).nth(1).unwrap();
         let other =
             json!({"ancestorRef": {"name": "x"}, "controllerName": "example.com/other", "conditions": []});
         let mut object = json!({"metadata": {"generation": 1}, "status": {"ancestors": [other]}});

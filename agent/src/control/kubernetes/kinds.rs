@@ -5,12 +5,13 @@ use kube::core::{ApiResource, GroupVersion};
 use crate::control::document::Kind;
 
 /// All of them.
-pub(super) const KINDS: [Kind; 9] = [
+pub(super) const KINDS: [Kind; 10] = [
     Kind::Namespace,
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::TrafficPolicy,
+    Kind::AuthorizationPolicy,
     Kind::BackendTrafficPolicy,
     Kind::HttpRoute,
     Kind::GrpcRoute,
@@ -25,6 +26,7 @@ pub(super) fn plural(kind: Kind) -> &'static str {
         Kind::Service => "services",
         Kind::EndpointSlice => "endpointslices",
         Kind::TrafficPolicy => "trafficpolicies",
+        Kind::AuthorizationPolicy => "authorizationpolicies",
         Kind::BackendTrafficPolicy => "xbackendtrafficpolicies",
         Kind::HttpRoute => "httproutes",
         Kind::GrpcRoute => "grpcroutes",

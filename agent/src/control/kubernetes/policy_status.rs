@@ -1,8 +1,8 @@
-//! Writes the status of TrafficPolicies. Not on the nodes, where it would be written as often as there are nodes, but beside the CA,
+//! Writes the status of our policies. Not on the nodes, where it would be written as often as there are nodes, but beside the CA,
 //! which the cluster has one or two of: what it says follows from the objects alone, and what is so already is not written again, so
 //! that two of them do not disturb each other.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use kube::{
     Api, Client, ResourceExt,
@@ -17,18 +17,22 @@ use tokio::{
 };
 
 use super::{
-    conditions, installed, kinds,
+    conditions::{self, Policy},
+    installed, kinds,
     store::{Change, Store},
     stream::Listener,
     watch::Watch,
 };
 use crate::{
     control::document::Kind,
-    snapshot::{build, input::Inputs},
+    snapshot::{Problem, build, input::Inputs},
 };
 
 /// What the verdict on a policy follows from.
-const KINDS: [Kind; 3] = [Kind::Service, Kind::TrafficPolicy, Kind::BackendTrafficPolicy];
+const KINDS: [Kind; 4] =
+    [Kind::Service, Kind::TrafficPolicy, Kind::BackendTrafficPolicy, Kind::AuthorizationPolicy];
+/// Those that have one.
+const JUDGED: [Kind; 2] = [Kind::TrafficPolicy, Kind::AuthorizationPolicy];
 /// Silence that ends a burst of changes, and when a burst is cut off.
 const QUIET: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
@@ -36,7 +40,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(5);
 const WAITING: usize = 512;
 
-/// Keeps the status of all TrafficPolicies right, until it is dropped. Call it within a tokio runtime.
+/// Keeps the status of all policies right, until it is dropped. Call it within a tokio runtime.
 pub async fn keep(client: Client) {
     let (sender, mut changes) = mpsc::channel(WAITING);
     let (names, installed) = watch::channel(installed::Names::new());
@@ -72,34 +76,51 @@ async fn settle(store: &mut Store, changes: &mut mpsc::Receiver<(Kind, Change)>)
 /// Writes what is to be written; tried again later where that fails.
 async fn write_all(client: &Client, store: &Store) {
     let inputs = store.reading("", [].iter()).inputs;
-    if inputs.traffic_policies.is_empty() {
-        return;
-    }
     for _ in 0..3 {
         match write(client, &inputs).await {
             Ok(0) => return,
-            Ok(count) => return tracing::info!(count, "wrote the status of traffic policies"),
-            Err(error) => tracing::warn!(%error, "cannot write the status of traffic policies"),
+            Ok(count) => return tracing::info!(count, "wrote the status of policies"),
+            Err(error) => tracing::warn!(%error, "cannot write the status of policies"),
         }
         sleep(AGAIN).await;
     }
 }
 
 async fn write(client: &Client, inputs: &Inputs) -> Result<usize, kube::Error> {
-    let resource = kinds::resource(Kind::TrafficPolicy, Kind::TrafficPolicy.version());
-    let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let problems = build::policy_problems(inputs);
+    let mut count = 0;
+    for kind in JUDGED {
+        let policies: HashMap<Name<'_>, Policy<'_>> = conditions::policies(inputs)
+            .filter(|policy| policy.kind == kind)
+            .map(|policy| ((&*policy.metadata.namespace, &*policy.metadata.name), policy))
+            .collect();
+        // A kind of which there is none may not even be installed.
+        if !policies.is_empty() {
+            count += write_kind(client, kind, &policies, &problems).await?;
+        }
+    }
+    Ok(count)
+}
+
+/// Namespace and name.
+type Name<'input> = (&'input str, &'input str);
+
+async fn write_kind(
+    client: &Client,
+    kind: Kind,
+    policies: &HashMap<Name<'_>, Policy<'_>>,
+    problems: &[Problem],
+) -> Result<usize, kube::Error> {
+    let resource = kinds::resource(kind, kind.version());
+    let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let now = OffsetDateTime::now_utc();
     let now = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
     let mut count = 0;
     for object in all.list(&ListParams::default()).await?.items {
         let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
-        let policy = inputs.traffic_policies.iter().find(|policy| {
-            let metadata = &policy.metadata;
-            resource.kind == policy.kind && *metadata.name == *name && *metadata.namespace == *namespace
-        });
+        let policy = policies.get(&(&*namespace, &*name));
         let value = serde_json::to_value(&object).unwrap_or_default();
-        let Some(status) = policy.and_then(|policy| conditions::status(policy, &value, &problems, &now))
+        let Some(status) = policy.and_then(|policy| conditions::status(policy, &value, problems, &now))
         else {
             continue;
         };

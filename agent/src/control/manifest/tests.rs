@@ -66,6 +66,23 @@ spec:
   retry: {attempts: 3, codes: [500, 503], grpcCodes: [], perTryTimeout: 1s}
   retryConstraint: {budget: {percent: 30, interval: 10s}, minRetryRate: {count: 3, interval: 1s}}
 ---
+apiVersion: posthaste.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: callers, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, name: web, sectionName: http-web}]
+  action: DENY
+  dryRun: true
+  rules:
+  - from: [{source: {principals: [a], notPrincipals: [b], namespaces: [c], serviceAccounts: [d/e], ipBlocks: [10.0.0.0/8], notIpBlocks: ["::1"]}}]
+    to: [{operation: {ports: ["80"], hosts: [h], methods: [GET], notMethods: [PUT], paths: ["/x/*"], notPaths: ["/y"]}}]
+    when: [{key: "request.headers[x]", values: [v], notValues: [w]}]
+---
+apiVersion: posthaste.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: shop}
+spec: {selector: {matchLabels: {app: web}}}
+---
 apiVersion: gateway.networking.x-k8s.io/v1alpha1
 kind: XBackendTrafficPolicy
 metadata: {name: budget, namespace: shop}
@@ -129,6 +146,7 @@ fn inputs(text: &str, format: Format) -> Inputs {
     inputs.services.iter_mut().for_each(|object| unplace(&mut Arc::make_mut(object).metadata));
     inputs.endpoint_slices.iter_mut().for_each(|object| unplace(&mut Arc::make_mut(object).metadata));
     inputs.traffic_policies.iter_mut().for_each(|object| unplace(&mut Arc::make_mut(object).metadata));
+    inputs.authorization_policies.iter_mut().for_each(|object| unplace(&mut Arc::make_mut(object).metadata));
     inputs.routes.iter_mut().for_each(|object| unplace(&mut Arc::make_mut(object).metadata));
     inputs.reference_grants.iter_mut().for_each(|object| unplace(&mut Arc::make_mut(object).metadata));
     inputs
@@ -148,6 +166,7 @@ fn round_trip(read: &Inputs) {
 fn every_field_comes_back() {
     let read = inputs(ALL, Format::Yaml);
     assert_eq!((read.pods.len(), read.routes.len(), read.traffic_policies.len()), (2, 4, 2));
+    assert_eq!(read.authorization_policies.len(), 2);
     assert_eq!(read.endpoint_slices[0].endpoints[0].pod.as_ref().unwrap().uid, "p-1".into());
     assert!(read.endpoint_slices[0].endpoints[1].pod.is_none());
     assert!(!read.namespaces[0].metadata.annotations.contains_key("other"));

@@ -1,11 +1,12 @@
 //! What a Namespace asks of the mesh. Pure.
 //!
-//! A value that is not known never opens anything: `mtls` is then strict and `fail-mode` closed. Enrolment needs
+//! A value that is not known never opens anything: `mtls` is then strict, `fail-mode` closed and
+//! `default-access` deny. Enrolment needs
 //! the exact label, as selectors do.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{FAIL_MODE_ANNOTATION, MESH_LABEL, MTLS_ANNOTATION};
+use super::{DEFAULT_ACCESS_ANNOTATION, FAIL_MODE_ANNOTATION, MESH_LABEL, MTLS_ANNOTATION};
 use crate::snapshot::{FailMode, MtlsMode, Problem, input};
 
 /// The settings of one namespace.
@@ -14,12 +15,14 @@ pub(super) struct Enrolment {
     pub(super) enabled: bool,
     pub(super) mtls: MtlsMode,
     pub(super) fail_mode: FailMode,
+    /// Callers that no policy allows are kept out.
+    pub(super) default_deny: bool,
 }
 
 impl Default for Enrolment {
     /// A namespace that nobody described.
     fn default() -> Self {
-        Self { enabled: false, mtls: MtlsMode::Permissive, fail_mode: FailMode::Open }
+        Self { enabled: false, mtls: MtlsMode::Permissive, fail_mode: FailMode::Open, default_deny: false }
     }
 }
 
@@ -72,7 +75,16 @@ fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Pro
             FailMode::Closed
         }
     };
-    Enrolment { enabled, mtls, fail_mode }
+    let default_deny = match metadata.annotations.get(DEFAULT_ACCESS_ANNOTATION).map(String::as_str) {
+        None | Some("allow") => false,
+        Some("deny") => true,
+        Some(other) => {
+            let reason = format!("`{other}` is neither `allow` nor `deny`; deny is in force until mended");
+            problem(format!("metadata.annotations[{DEFAULT_ACCESS_ANNOTATION}]"), reason);
+            true
+        }
+    };
+    Enrolment { enabled, mtls, fail_mode, default_deny }
 }
 
 /// Whether a pod opts out; a value that is not known does not.

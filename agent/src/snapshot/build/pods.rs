@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     Context, EXCLUDE_INBOUND_ANNOTATION, EXCLUDE_OUTBOUND_ANNOTATION, NETNS_ANNOTATION, address,
+    authorization::Authorizations,
     enrolment::{self, Enrolment, Enrolments},
     labels,
     policy::Policies,
@@ -27,9 +28,16 @@ pub(super) struct Pods {
     pub(super) on_host: HashSet<Arc<str>>,
 }
 
+/// What namespaces and policies ask for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'input> {
+    pub(super) enrolments: &'input Enrolments,
+    pub(super) policies: &'input Policies,
+    pub(super) authorizations: &'input Authorizations,
+}
+
 struct Reader<'input> {
-    enrolments: &'input Enrolments,
-    policies: &'input Policies,
+    asked: Asked<'input>,
     context: &'input Context,
     previous: Option<&'input Snapshot>,
     /// Network namespaces of this node's pods.
@@ -41,8 +49,7 @@ struct Reader<'input> {
 
 pub(super) fn read(
     pods: &[Arc<Pod>],
-    enrolments: &Enrolments,
-    policies: &Policies,
+    asked: &Asked<'_>,
     context: &Context,
     previous: Option<&Snapshot>,
     problems: &mut Vec<Problem>,
@@ -53,7 +60,7 @@ pub(super) fn read(
     live.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.created));
     let (taken, uids) = (HashSet::new(), HashSet::new());
     let mut reader =
-        Reader { enrolments, policies, context, previous, taken, uids, problems, pods: Pods::default() };
+        Reader { asked: *asked, context, previous, taken, uids, problems, pods: Pods::default() };
     for pod in live {
         reader.pod(pod);
     }
@@ -72,7 +79,7 @@ impl Reader<'_> {
             let reason = "is the uid of a newer pod too; give each pod its own, or none. The pod is left out";
             return self.problem(pod, "metadata.uid", reason);
         }
-        let settings = self.enrolments.get(&pod.metadata.namespace).copied().unwrap_or_default();
+        let settings = self.asked.enrolments.get(&pod.metadata.namespace).copied().unwrap_or_default();
         let opted_out = enrolment::opts_out(pod, self.problems);
         let meshed = settings.enabled && !opted_out && !pod.host_network;
         let workload = self.workload(pod, settings, meshed);
@@ -173,13 +180,16 @@ impl Reader<'_> {
 
     fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: PathBuf, settings: Enrolment) {
         let last = self.previous.and_then(|previous| previous.local_pods.get(&pod.metadata.uid));
+        let authorization =
+            self.asked.authorizations.of(pod, &workload.addresses, settings.default_deny).into();
         let local = LocalPod {
             workload,
             netns,
             fail_mode: settings.fail_mode,
             exclude_outbound_ports: self.ports(pod, EXCLUDE_OUTBOUND_ANNOTATION),
             exclude_inbound_ports: self.ports(pod, EXCLUDE_INBOUND_ANNOTATION),
-            bulkhead: self.policies.bulkhead(&pod.metadata.namespace),
+            bulkhead: self.asked.policies.bulkhead(&pod.metadata.namespace),
+            authorization,
             load: last.map(|last| last.load.clone()).unwrap_or_default(),
         };
         let local = last.filter(|last| ***last == local).cloned().unwrap_or_else(|| Arc::new(local));

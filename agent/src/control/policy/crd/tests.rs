@@ -7,10 +7,13 @@ use super::*;
 use crate::snapshot::input::duration;
 
 #[test]
-fn the_file_is_fresh() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds/trafficpolicy.yaml");
-    let file = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(file == yaml().unwrap(), "deploy/crds/trafficpolicy.yaml is stale: run `cargo xtask crds`");
+fn the_files_are_fresh() {
+    for one in Definition::ALL {
+        let name = format!("deploy/crds/{}.yaml", one.about().singular);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&name);
+        let file = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(file == one.yaml().unwrap(), "{name} is stale: run `cargo xtask crds`");
+    }
 }
 
 /// Every schema below, with its path.
@@ -26,15 +29,13 @@ fn walk(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
 
 #[test]
 fn is_structural_and_says_all() {
-    let definition = definition();
+    let definition = Definition::TrafficPolicy.object();
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut count = 0;
     walk(schema, "", &mut |path, schema| {
         count += 1;
         assert!(schema["type"].is_string(), "{path}: {schema}");
-        for forbidden in
-            ["$ref", "$defs", "anyOf", "oneOf", "allOf", "additionalProperties", "title", "default"]
-        {
+        for forbidden in ["$ref", "$defs", "anyOf", "oneOf", "allOf", "title", "default"] {
             assert!(schema.get(forbidden).is_none(), "{path} has {forbidden}");
         }
         let of_spec = path.starts_with(".spec");
@@ -70,4 +71,22 @@ fn is_structural_and_says_all() {
     let reference = &spec["properties"]["targetRefs"]["items"];
     assert_eq!(reference["required"], json!(["kind", "name"]));
     assert_eq!(reference["x-kubernetes-validations"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_policy_of_callers_is_structural_too() {
+    let definition = Definition::AuthorizationPolicy.object();
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    walk(schema, "", &mut |path, schema| {
+        assert!(schema["type"].is_string(), "{path}: {schema}");
+        assert!(schema.get("anyOf").is_none() && schema.get("oneOf").is_none(), "{path}: {schema}");
+        assert!(!schema["additionalProperties"].is_boolean(), "{path}: {schema}");
+        if path.starts_with(".spec") && !path.ends_with("[]") {
+            assert!(schema["description"].is_string(), "{path} has no description");
+        }
+    });
+    let spec = &schema["properties"]["spec"]["properties"];
+    assert_eq!(spec["action"]["enum"], json!(["ALLOW", "DENY"]));
+    assert_eq!(spec["selector"]["properties"]["matchLabels"]["additionalProperties"]["type"], "string");
+    assert_eq!(spec["rules"]["items"]["properties"]["from"]["items"]["required"], json!(["source"]));
 }
