@@ -87,8 +87,7 @@ fn connections(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
     let table = &sources.connections;
     one_gauge(encoder, "posthaste_connections_active", "Live connections", table.active())?;
     one_count(encoder, "posthaste_dial_attempts", "Dials to endpoints", table.attempts())?;
-    let would = "Connections that an AuthorizationPolicy with dryRun would have denied";
-    one_count(encoder, "posthaste_policy_dry_run_denials", would, table.trials())?;
+    denials(encoder, sources)?;
     decisions(encoder, sources)?;
     let tunnels = (sources.tunnels)();
     let (up, streams) = (usize::try_from(tunnels.connections), usize::try_from(tunnels.streams));
@@ -102,6 +101,25 @@ fn connections(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
     let log = &sources.access_log;
     one_count(encoder, "posthaste_access_log_lines", "Lines written", log.written())?;
     one_count(encoder, "posthaste_access_log_dropped_lines", "Lines dropped", log.dropped())
+}
+
+fn denials(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
+    let counts = sources.connections.denials().counts();
+    let groups = [
+        (
+            "posthaste_policy_denials",
+            "Connections and requests that AuthorizationPolicies denied; no policy: none allows",
+            false,
+        ),
+        ("posthaste_policy_dry_run_denials", "The same that policies with dryRun would have denied", true),
+    ];
+    for (name, help, trials) in groups {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for ((policy, what, _), value) in counts.iter().filter(|((_, _, trial), _)| *trial == trials) {
+            count(&mut family, &[("policy", &**policy), ("of", what.as_str())], *value)?;
+        }
+    }
+    Ok(())
 }
 
 fn decisions(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {

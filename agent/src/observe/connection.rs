@@ -5,10 +5,11 @@ use super::{
     CloseReason, NetworkSocket, Security, ServiceName,
     clock::monotonic_ns,
     connections::Connections,
+    denials::{Denied, policy_of},
     row::Row,
     socket::{Network, Sockets},
 };
-use crate::snapshot::{Protocol, SpiffeId, Workload, protocol::Why};
+use crate::snapshot::{Protocol, SpiffeId, Workload, authorization::Verdict, protocol::Why};
 use std::{
     marker::PhantomData,
     net::SocketAddr,
@@ -104,16 +105,22 @@ impl Connection {
         self.table.count_decision(protocol, why);
     }
 
-    /// The policy that keeps it out.
-    pub fn policy(&self, reason: &str) {
-        self.row.progress().policy = Some(Box::new(reason.into()));
+    /// Policies keep it out, or one of its requests: the last reason stays. Counts it.
+    pub fn denied(&self, what: Denied, verdict: &Verdict) {
+        self.row.progress().policy = Some(Box::new(verdict.reason().into()));
+        self.table.denials().count(&policy_of(verdict), what, false);
     }
 
-    /// A policy under trial would keep it out. Counts it.
-    pub fn trial(&self, policy: &str) {
+    /// A policy under trial would keep it out, or one of its requests. Counts it.
+    pub fn trial(&self, what: Denied, policy: &Arc<str>) {
         self.row.progress().policy =
             Some(Box::new(format!("AuthorizationPolicy {policy} (dry run) would deny").into()));
-        self.table.count_trial();
+        self.table.denials().count(policy, what, true);
+    }
+
+    /// It was kept out because it is not HTTP at a port of which policies ask for it.
+    pub fn not_http(&self, pod: &Workload, port: u16, verdict: &Verdict) {
+        self.table.denials().not_http(pod, port, verdict, monotonic_ns());
     }
 
     /// One more dial.

@@ -5,6 +5,7 @@ use super::{
     CloseReason, Connection, Direction,
     access_log::AccessLog,
     clock::monotonic_ns,
+    denials::Denials,
     locked,
     row::{Ending, Row},
     series::{SeriesCache, SeriesTable},
@@ -59,7 +60,7 @@ struct Table {
     series: Arc<SeriesTable>,
     log: AccessLog,
     attempts: AtomicU64,
-    trials: AtomicU64,
+    denials: Denials,
     decisions: [[AtomicU64; Why::ALL.len()]; Protocol::ALL.len()],
 }
 
@@ -81,7 +82,7 @@ impl Connections {
             series,
             log,
             attempts: AtomicU64::new(0),
-            trials: AtomicU64::new(0),
+            denials: Denials::default(),
             decisions: Default::default(),
         }))
     }
@@ -134,10 +135,9 @@ impl Connections {
         self.0.shards.iter().map(|shard| locked(shard).live.len()).sum()
     }
 
-    /// How many connections policies under trial would have denied since the start.
-    #[must_use]
-    pub fn trials(&self) -> u64 {
-        self.0.trials.load(Ordering::Relaxed)
+    /// What policies kept out.
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.0.denials
     }
 
     /// How many dials there were since the start.
@@ -159,10 +159,6 @@ impl Connections {
 
     pub(crate) fn log(&self) -> &AccessLog {
         &self.0.log
-    }
-
-    pub(crate) fn count_trial(&self) {
-        self.0.trials.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_attempt(&self) {

@@ -130,6 +130,13 @@ impl Sources {
         self.requests.sweep(&present, &snapshot, now_ns);
     }
 
+    /// Of objects, and of what traffic showed.
+    fn shown_problems(&self) -> Vec<ProblemView> {
+        let mut problems: Vec<ProblemView> = self.problems.load().iter().map(problem).collect();
+        problems.extend(self.connections.denials().problems(monotonic_ns()));
+        problems
+    }
+
     /// The answer of `/status`.
     #[must_use]
     pub fn status(&self) -> StatusView {
@@ -153,7 +160,7 @@ impl Sources {
             local_pods: snapshot.local_pods.len(),
             uncaptured: uncaptured(&snapshot),
             connections: self.connections.active(),
-            problems: self.problems.load().iter().map(problem).collect(),
+            problems: self.shown_problems(),
             capture: (self.capture)(),
             certificates: summary(&(self.certificates)(), seconds_now()),
             authority: (self.authority)(),

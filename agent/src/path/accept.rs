@@ -10,7 +10,11 @@ use std::{
 
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{arrival::Arrival, carry, identify, record, relay::reset_on_drop};
+use super::{
+    arrival::{Arrival, OverReference},
+    carry, identify, record,
+    relay::reset_on_drop,
+};
 use crate::{
     config::TUNNEL_PORT,
     observe::{CloseReason, Security},
@@ -56,12 +60,12 @@ pub fn destination<I: Incoming>(worker: &Worker, arrival: &Arrival<I>) -> Result
     }
 }
 
-fn start<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
+fn start<I: OverReference>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
     pod.spawn(work(Rc::clone(worker), Rc::clone(pod), arrival));
 }
 
 /// The task of one connection; its size is what each of them costs.
-pub(super) async fn work<I: Incoming>(worker: Rc<Worker>, pod: Rc<PodHere>, arrival: Arrival<I>) {
+pub(super) async fn work<I: OverReference>(worker: Rc<Worker>, pod: Rc<PodHere>, arrival: Arrival<I>) {
     carry(&worker, &pod, arrival).await;
 }
 

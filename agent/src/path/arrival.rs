@@ -9,7 +9,7 @@ use crate::{
     observe::{CloseReason, Direction, monotonic_ns},
     resilience::bulkhead::{self, Bulkhead, Permit},
     snapshot::{LocalPod, SpiffeId},
-    tunnel::{Authority, Incoming},
+    tunnel::{Authority, Incoming, Tunnel, reference::ReferenceTunnel},
     worker::PodHere,
 };
 
@@ -98,6 +98,17 @@ impl<I: Incoming> Arrival<I> {
             Self::Captured { .. } | Self::Plaintext { .. } => None,
         }
     }
+}
+
+/// A CONNECT whose halves HTTP can be spoken over.
+pub trait OverReference:
+    Incoming<Send = <ReferenceTunnel as Tunnel>::Send, Receive = <ReferenceTunnel as Tunnel>::Receive>
+{
+}
+
+impl<I> OverReference for I where
+    I: Incoming<Send = <ReferenceTunnel as Tunnel>::Send, Receive = <ReferenceTunnel as Tunnel>::Receive>
+{
 }
 
 /// The answers of HBONE to a CONNECT: 400 bad request, 401 refused by policy, 503 no upstream.

@@ -11,6 +11,7 @@
 
 pub mod first;
 pub mod hello;
+mod incoming;
 mod peek;
 
 use std::{
@@ -33,6 +34,7 @@ use crate::{
 };
 pub use first::{Guess, classify};
 pub use hello::sni;
+pub use incoming::incoming;
 use {
     first::{Spoke, classify_server},
     hello::Hello,

@@ -16,10 +16,10 @@ pub mod record;
 pub mod relay;
 pub mod route;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
 
 use ::http::Version;
-use arrival::Arrival;
+use arrival::{Arrival, OverReference};
 use connect::Reached;
 use detect::Spoken;
 use route::Target;
@@ -37,10 +37,12 @@ enum Onward {
     Relay(Reached, Option<Admission>),
     /// Request by request, as the client speaks it.
     Http(SocketAddr, Version),
+    /// Request by request, as policies of the called pod ask.
+    Called(Reached, SocketAddr, Admission),
 }
 
 /// Carries one connection, from its arrival to its record.
-pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
+pub async fn carry<I: OverReference>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
     let snapshot = worker.snapshot();
     let Some(here) = identify::local_pod(&snapshot, pod) else {
         return arrival.refuse(CloseReason::UnknownPod);
@@ -58,12 +60,17 @@ pub async fn carry<I: Incoming>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival:
         Ok(Onward::Relay(far, admission)) => {
             record.connected();
             let baggage = pod.baggage(&here);
-            let relaying = relay::relay(arrival, far, &baggage, &record);
+            // In its place from here on: a future that is handed on is there twice.
+            let relaying = pin!(relay::relay(arrival, far, &baggage, &record));
             let reason = authorize::guard(admission.as_ref(), &record, relaying).await;
             record.close(reason);
         }
         Ok(Onward::Http(destination, version)) => {
             Box::pin(requests(worker, pod, arrival, (destination, version), record)).await;
+        }
+        Ok(Onward::Called(reached, address, admission)) => {
+            Box::pin(http::called::carry(worker, pod, arrival, (reached.far, address), admission, record))
+                .await;
         }
         Err(reason) => {
             arrival.refuse(reason);
@@ -85,11 +92,17 @@ async fn onward<I: Incoming>(
     record.destination(destination);
     let target = route::choose(snapshot, here, arrival, destination)?;
     record::note(record, &target);
-    let admission = authorize::admit(pod, here, arrival, &target, record)?;
+    let admission = authorize::admit(snapshot, pod, here, arrival, &target, record)?;
     arrival.note_retry(pod);
     let reaching = connect::reach(worker, pod, here, &target, arrival, record);
     let (Arrival::Captured { near, .. }, Target::Service(port)) = (arrival, &target) else {
-        return reaching.await.map(|far| Onward::Relay(far, admission));
+        let reached = reaching.await?;
+        return Ok(match (admission, &target) {
+            (Some(admission), Target::Application { address, .. }) if admission.reads_requests() => {
+                Onward::Called(reached, *address, admission)
+            }
+            (admission, _) => Onward::Relay(reached, admission),
+        });
     };
     let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
     match spoken {

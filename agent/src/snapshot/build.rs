@@ -87,6 +87,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &mut problems,
     );
     authorizations.check(&inputs.authorization_policies, &services.all, &mut problems);
+    let not_http = authorization::not_http(&pods.local, &services.all);
     let routes = routes::read(inputs, &services, previous, &mut problems);
     let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();
@@ -102,6 +103,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         services: services.all,
         origins: services.origins,
         local_pods: pods.local,
+        not_http,
         uncaptured: pods.uncaptured,
     };
     (snapshot, problems)

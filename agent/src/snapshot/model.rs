@@ -177,6 +177,8 @@ pub struct Snapshot {
     pub(crate) origins: Origins,
     /// Enrolled pods of this node by uid.
     pub local_pods: HashMap<Arc<str>, Arc<LocalPod>>,
+    /// Ports of this node's pods that are declared not to be HTTP, where policies have conditions of HTTP: no request is read there.
+    pub not_http: HashSet<SocketAddr>,
     /// Pods of this node that are not captured, with the reason (host network, not labelled, ...).
     pub uncaptured: Vec<(Arc<Workload>, String)>,
 }

@@ -7,14 +7,14 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use slab::Slab;
 
 use crate::snapshot::{
     Authorization, SpiffeId,
-    authorization::{Facts, Verdict},
+    authorization::{Asked, Facts, Verdict},
 };
 
 /// Live connections that policies have something to say about.
@@ -34,21 +34,32 @@ pub struct Caller {
     pub address: IpAddr,
     /// Port of the pod.
     pub port: u16,
-    /// Its requests are read and decided one by one, so that only what needs none is decided here.
-    pub by_request: bool,
+    /// What it was let in for.
+    pub with: With,
+}
+
+/// What a caller was let in for, by which it is decided again.
+#[derive(Clone, Debug)]
+pub enum With {
+    /// Bytes that nobody reads.
+    Bytes,
+    /// Requests, which are read and decided one by one: only what needs none is decided for the connection.
+    Requests,
+    /// One request that is under way.
+    Request(Rc<Asked>),
 }
 
 struct Entry {
+    of: Rc<Admissions>,
+    place: usize,
     caller: Caller,
     revoked: RefCell<Option<Verdict>>,
     waiting: Cell<Option<Waker>>,
 }
 
-/// A place among those who were let in, until it is dropped.
+/// A place among those who were let in, until it is dropped. One pointer, since every connection has one.
 pub struct Admission {
-    of: Rc<Admissions>,
     entry: Rc<Entry>,
-    place: usize,
 }
 
 impl Caller {
@@ -57,15 +68,34 @@ impl Caller {
     pub fn facts(&self) -> Facts<'_> {
         Facts { identity: self.identity.as_ref(), address: self.address, port: self.port }
     }
+
+    /// What holds for what it was let in for, where that is known.
+    fn decide(&self, by: &Authorization) -> Option<Verdict> {
+        let facts = self.facts();
+        match &self.with {
+            With::Bytes => Some(by.decide(&facts, None).without_http()),
+            With::Requests => by.decide(&facts, None).settled(),
+            With::Request(asked) => Some(by.decide_request(&facts, asked)),
+        }
+    }
 }
 
 impl Admissions {
     /// Lets a caller in.
     #[must_use]
     pub fn enter(self: &Rc<Self>, caller: Caller) -> Admission {
-        let entry = Rc::new(Entry { caller, revoked: RefCell::default(), waiting: Cell::default() });
-        let place = self.entered.borrow_mut().insert(Rc::clone(&entry));
-        Admission { of: Rc::clone(self), entry, place }
+        let mut entered = self.entered.borrow_mut();
+        let (of, place) = (Rc::clone(self), entered.vacant_key());
+        let (revoked, waiting) = (RefCell::default(), Cell::default());
+        let entry = Rc::new(Entry { of, place, caller, revoked, waiting });
+        entered.insert(Rc::clone(&entry));
+        Admission { entry }
+    }
+
+    /// How many are in: connections, and requests of those that are read.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.entered.borrow().len()).unwrap_or(u32::MAX)
     }
 
     /// Decides again on everybody, where the policies have changed; those who lost the right are told.
@@ -75,9 +105,7 @@ impl Admissions {
             return;
         }
         for (_, entry) in self.entered.borrow().iter() {
-            let decision = by.decide(&entry.caller.facts(), None);
-            let verdict =
-                if entry.caller.by_request { decision.settled() } else { Some(decision.without_http()) };
+            let verdict = entry.caller.decide(by);
             if let Some(denied) = verdict.filter(|verdict| !verdict.allows()) {
                 entry.revoked.replace(Some(denied));
                 if let Some(waker) = entry.waiting.take() {
@@ -89,30 +117,48 @@ impl Admissions {
 }
 
 impl Admission {
+    /// Who was let in.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.entry.caller
+    }
+
+    /// Whether it was let in to be read.
+    #[must_use]
+    pub fn reads_requests(&self) -> bool {
+        matches!(self.entry.caller.with, With::Requests)
+    }
+
+    /// Polls work unless the right is gone; an error is what took it away, and the work is to be dropped then.
+    pub fn poll<T>(
+        &self,
+        context: &mut Context<'_>,
+        work: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Result<T, Verdict>> {
+        if let Some(denied) = self.entry.revoked.borrow_mut().take() {
+            return Poll::Ready(Err(denied));
+        }
+        if let Poll::Ready(done) = work(context) {
+            return Poll::Ready(Ok(done));
+        }
+        let known = self.entry.waiting.take().filter(|known| known.will_wake(context.waker()));
+        self.entry.waiting.set(Some(known.unwrap_or_else(|| context.waker().clone())));
+        Poll::Pending
+    }
+
     /// Does `work` for as long as the right lasts.
     ///
     /// # Errors
     /// What took the right away; the work was dropped.
     pub async fn guard<T>(&self, work: impl Future<Output = T>) -> Result<T, Verdict> {
         let mut work = pin!(work);
-        poll_fn(|context| {
-            if let Some(denied) = self.entry.revoked.borrow_mut().take() {
-                return Poll::Ready(Err(denied));
-            }
-            if let Poll::Ready(done) = work.as_mut().poll(context) {
-                return Poll::Ready(Ok(done));
-            }
-            let known = self.entry.waiting.take().filter(|known| known.will_wake(context.waker()));
-            self.entry.waiting.set(Some(known.unwrap_or_else(|| context.waker().clone())));
-            Poll::Pending
-        })
-        .await
+        poll_fn(|context| self.poll(context, |context| work.as_mut().poll(context))).await
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.of.entered.borrow_mut().try_remove(self.place);
+        self.entry.of.entered.borrow_mut().try_remove(self.entry.place);
     }
 }
 
@@ -123,7 +169,7 @@ mod tests {
     use crate::snapshot::authorization::Policy;
 
     fn caller(address: [u8; 4]) -> Caller {
-        Caller { identity: None, address: address.into(), port: 80, by_request: false }
+        Caller { identity: None, address: address.into(), port: 80, with: With::Bytes }
     }
 
     fn closed() -> Arc<Authorization> {

@@ -19,7 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{net::TcpStream, sync::watch};
 
-pub use admissions::{Admission, Admissions, Caller};
+pub use admissions::{Admission, Admissions, Caller, With};
 pub use gauge::TunnelGauge;
 pub use inherited::InheritedAttempts;
 pub use peers::Peers;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod authorization;
+mod authorization_http;
+mod authorization_paths;
 mod balance;
 mod bytes;
 mod capture;

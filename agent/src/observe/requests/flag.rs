@@ -65,11 +65,13 @@ pub enum RequestFlag {
     Malformed = 1 << 11,
     /// `DT`: the deadline that the client brought is over.
     DeadlineExceeded = 1 << 12,
+    /// `DENY`: a policy does not allow it.
+    Denied = 1 << 13,
 }
 
 impl RequestFlag {
     /// All flags, in the order in which they are written.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoHealthyUpstream,
         Self::UpstreamTimeout,
         Self::UpstreamReset,
@@ -83,6 +85,7 @@ impl RequestFlag {
         Self::UpstreamProtocolError,
         Self::Malformed,
         Self::DeadlineExceeded,
+        Self::Denied,
     ];
 
     /// Envoy's code.
@@ -102,6 +105,7 @@ impl RequestFlag {
             Self::ClientGone => "DC",
             Self::Malformed => "DPE",
             Self::DeadlineExceeded => "DT",
+            Self::Denied => "DENY",
         }
     }
 }
@@ -168,7 +172,7 @@ mod tests {
         assert_eq!(of(&[RequestFlag::RetriesExhausted, RequestFlag::UpstreamFailure]), "UF,URX");
         assert_eq!(
             of(&RequestFlag::ALL),
-            "UH,UT,UR,UF,UC,UO,NR,NC,DC,URX,UPE,DPE,DT",
+            "UH,UT,UR,UF,UC,UO,NR,NC,DC,URX,UPE,DPE,DT,DENY",
             "each has its own bit"
         );
     }

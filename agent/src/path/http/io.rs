@@ -139,6 +139,17 @@ impl Source for WireSource {
     }
 }
 
+impl WireSink {
+    /// Whether what is queued may be lost when both halves are dropped before the peer has ended its direction: a stream is reset then.
+    #[must_use]
+    pub fn is_cut_by_drop(&self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            Self::Stream(_) | Self::Http2(_) => true,
+        }
+    }
+}
+
 impl Sink for WireSink {
     fn poll_write(&mut self, context: &mut Context<'_>, queue: &mut VecDeque<Bytes>) -> Poll<io::Result<()>> {
         match self {

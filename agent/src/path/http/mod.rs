@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `called` | the called pod's node, where policies ask for requests |
 //! | `exchange` | one request from its head to its record: read this first |
 //! | `plan` | route, backend, filters and times of a request; pure |
 //! | `attempts`, `hedge` | endpoints, retries, budgets, breakers |
@@ -19,6 +20,7 @@ mod allowance;
 pub mod answer;
 pub mod attempts;
 pub mod body;
+pub mod called;
 pub mod downstream;
 pub mod exchange;
 pub mod filters;
@@ -39,27 +41,37 @@ use bytes::Bytes;
 use http::Version;
 use tokio::net::TcpStream;
 
-use crate::{http1::HeadError, observe::CloseReason};
+use crate::{
+    http1::HeadError,
+    observe::CloseReason,
+    worker::{PodHere, Worker},
+};
 use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
+use io::Wire;
 
 /// Serves a captured connection whose client speaks `version`, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
 pub async fn serve(near: TcpStream, version: Version, session: Rc<Session>) -> CloseReason {
-    let (stopping, leaving) = (session.worker.draining(), session.pod.leaving());
-    let leaving = async {
-        tokio::select! {
-            _ = stopping => {}
-            () = leaving => {}
-        }
-    };
+    let leaving = leaving(&session.worker, &session.pod);
     if version == Version::HTTP_2 {
         let windows = downstream::Windows::of_one_in(session.connections());
         downstream::serve_http2(near, windows, session, leaving).await;
     } else {
-        downstream::serve_http1(near, Bytes::new(), session, leaving).await;
+        downstream::serve_http1(Wire::of_socket(near, Bytes::new()), session, leaving).await;
     }
     CloseReason::Finished
+}
+
+/// Resolves when the worker stops or the pod leaves the mesh.
+fn leaving(worker: &Worker, pod: &PodHere) -> impl Future<Output = ()> + 'static {
+    let (stopping, leaving) = (worker.draining(), pod.leaving());
+    async {
+        tokio::select! {
+            _ = stopping => {}
+            () = leaving => {}
+        }
+    }
 }
 
 impl Handler for Session {

@@ -153,15 +153,21 @@ impl Authorization {
         }
     }
 
-    /// Which of the policies under trial would have kept it out, and why.
+    /// Whether a policy under trial needs the request to say what it would do.
+    pub(super) fn tries_requests(&self, facts: &Facts<'_>) -> bool {
+        let mut applying = self.dry_run.iter().filter(|(_, policy)| policy.applies_to(facts.port));
+        applying.any(|(effect, policy)| policy.matches(*effect, facts, None).0 == Truth::Maybe)
+    }
+
+    /// Which of the policies under trial would have kept it out, and why. Without a request they fail closed like others.
     #[must_use]
     pub fn trials(&self, facts: &Facts<'_>, request: Option<&Request<'_>>) -> Vec<(Arc<Policy>, Verdict)> {
         let applying = self.dry_run.iter().filter(|(_, policy)| policy.applies_to(facts.port));
         let would_deny = applying.filter_map(|(effect, policy)| {
             let (truth, rule) = policy.matches(*effect, facts, request);
             match (effect, truth) {
-                (Effect::Deny, Truth::Yes) => Some((Arc::clone(policy), denied(policy, rule))),
-                (Effect::Allow, Truth::No) => {
+                (Effect::Deny, Truth::Yes | Truth::Maybe) => Some((Arc::clone(policy), denied(policy, rule))),
+                (Effect::Allow, Truth::No | Truth::Maybe) => {
                     Some((Arc::clone(policy), Verdict { effect: Effect::Deny, by: By::NoneAllows }))
                 }
                 _ => None,

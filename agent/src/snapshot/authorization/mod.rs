@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! decide    deny before allow; an allow that applies denies the rest; the most restrictive reading of a path counts
+//! asked     a request, in every way in which a server may read it
 //! matcher   texts, ports, address blocks, path templates
 //! path      the ways in which a server may read a path
 //! ```
@@ -9,6 +10,7 @@
 //! A decision is three-valued as long as the request is not known: [`Decision::Undecided`] asks whoever reads HTTP for it, and is
 //! [`Decision::without_http`] where nobody can.
 
+mod asked;
 pub mod decide;
 pub mod matcher;
 pub mod path;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+pub use asked::Asked;
 pub use decide::{By, Decision, Facts, Request, Verdict};
 use matcher::{Block, PathPattern, Pattern};
 
@@ -129,12 +132,6 @@ impl Policy {
     pub fn applies_to(&self, port: u16) -> bool {
         self.ports.as_ref().is_none_or(|ports| ports.binary_search(&port).is_ok())
     }
-
-    /// Whether a rule asks for something of HTTP.
-    #[must_use]
-    pub fn reads_http(&self) -> bool {
-        self.rules.iter().any(|rule| rule.of_header() || rule.to.iter().any(Operation::reads_http))
-    }
 }
 
 impl Rule {
@@ -175,17 +172,17 @@ impl<P> Choice<P> {
 }
 
 impl Authorization {
+    /// Whether a policy asks for something of HTTP.
+    #[must_use]
+    pub fn reads_http(&self) -> bool {
+        let trials = self.dry_run.iter().map(|(_, policy)| policy);
+        let mut rules = self.deny.iter().chain(&self.allow).chain(trials).flat_map(|policy| &*policy.rules);
+        rules.any(|rule| rule.of_header() || rule.to.iter().any(Operation::reads_http))
+    }
+
     /// Whether nobody is ever kept out, so that nothing need be decided.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.deny.is_empty() && self.allow.is_empty() && self.dry_run.is_empty() && !self.default_deny
-    }
-
-    /// Whether a policy that applies to a port of the pod asks for something of HTTP.
-    #[must_use]
-    pub fn reads_http(&self, port: u16) -> bool {
-        let dry = self.dry_run.iter().map(|(_, policy)| policy);
-        let mut all = self.deny.iter().chain(&self.allow).chain(dry);
-        all.any(|policy| policy.applies_to(port) && policy.reads_http())
     }
 }

@@ -7,14 +7,14 @@
 mod compile;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use super::slices::Slices;
 use crate::snapshot::{
-    Problem, Protocol, Service,
+    LocalPod, Problem, Protocol, Service,
     authorization::{Authorization, Effect, Policy, Rule},
     input::{
         self,
@@ -216,6 +216,32 @@ impl Authorizations {
             }
         }
     }
+}
+
+/// Ports of pods that are declared as something else than HTTP, by one Service at least and as HTTP by none, where a policy has
+/// conditions of HTTP.
+pub(super) fn not_http(
+    local: &HashMap<Arc<str>, Arc<LocalPod>>,
+    services: &[Arc<Service>],
+) -> HashSet<SocketAddr> {
+    let asking = local.values().filter(|pod| pod.authorization.reads_http());
+    let asking: HashMap<IpAddr, &LocalPod> =
+        asking.flat_map(|pod| pod.workload.addresses.iter().map(|address| (*address, &**pod))).collect();
+    let (mut declared, mut http) = (HashSet::new(), HashSet::new());
+    if asking.is_empty() {
+        return declared;
+    }
+    for port in services.iter().flat_map(|service| &service.ports) {
+        let targets = port.endpoints.iter().map(|endpoint| endpoint.address);
+        let targets = targets.filter(|address| asking.contains_key(&address.ip()));
+        match port.protocol {
+            Protocol::Tcp | Protocol::Tls => declared.extend(targets),
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => http.extend(targets),
+            Protocol::Detect => {}
+        }
+    }
+    declared.retain(|address| !http.contains(address));
+    declared
 }
 
 impl Scoped {

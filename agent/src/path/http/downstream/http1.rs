@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     Handler, Incoming, Reply,
@@ -30,22 +29,16 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// Serves a connection of which `ahead` was read already, until the client closes it or may not use it further, or `leaving`
+/// Serves a connection until the client closes it or may not use it further, or `leaving`
 /// resolves: then the running request is finished and the connection closed.
-pub async fn serve_http1<H: Handler>(
-    near: TcpStream,
-    ahead: Bytes,
-    handler: Rc<H>,
-    leaving: impl Future<Output = ()>,
-) {
-    let wire = Wire::of_socket(near, ahead);
+pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl Future<Output = ()>) {
     let reader = Reader::new(wire.source, Limits::default());
     let near = Near::new(reader, Writer::new(wire.sink));
     let mut leaving = pin!(leaving);
     loop {
         let head = match poll_fn(|context| poll_head(&near, leaving.as_mut(), context)).await {
             Ok(Some(head)) => head,
-            Ok(None) => return,
+            Ok(None) => return linger(&near).await,
             Err(error) if error.fault == HeadFault::Malformed => {
                 handler.malformed(&error);
                 return refuse(&near, &error).await;
@@ -140,8 +133,8 @@ async fn linger(near: &Near) {
         if poll_fn(|context| writer.poll_flush(context)).await.is_err() {
             return;
         }
-        let unread = reader.has_buffered() || !reader.body_ended();
         let mut sink = writer.into_sink();
+        let unread = sink.is_cut_by_drop() || reader.has_buffered() || !reader.body_ended();
         // What is closed with nothing unread ends in order by itself.
         if !unread || sink.finish().is_err() {
             return;

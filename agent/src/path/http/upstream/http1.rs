@@ -14,7 +14,9 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    Answer, Caller, Failure, Informational, SendError, SendOptions, Sending, link,
+    Answer, Caller, Failure, Informational, SendError, SendOptions, Sending,
+    application::Home,
+    link,
     pool::{About, Connection, Place},
     sending::{Kind, Pump, PumpError, Rest},
 };
@@ -76,7 +78,7 @@ pub(super) async fn send(
     Ok(answer)
 }
 
-/// One request and its answer's head on a connection.
+/// One request and its answer's head on a connection of a pool.
 pub(super) async fn exchange(
     place: Rc<Place>,
     connection: Connection,
@@ -84,7 +86,18 @@ pub(super) async fn exchange(
     upgrade: bool,
     informational: Informational<'_>,
 ) -> Result<Answer, SendError> {
-    let Connection { reader, mut writer, about } = connection;
+    let Connection { reader, writer, about } = connection;
+    ask(Home::Pool(place, about), (reader, writer), request, upgrade, informational).await
+}
+
+/// One request and its answer's head on a connection.
+pub(super) async fn ask(
+    home: Home,
+    (reader, mut writer): (Reader<WireSource>, Writer<WireSink>),
+    request: Request<Body>,
+    upgrade: bool,
+    informational: Informational<'_>,
+) -> Result<Answer, SendError> {
     let (head, body) = request.into_parts();
     writer.request(&head, BodyLength::of_request(body.is_end(), body.remaining()));
     let continues = head.headers.get(http::header::EXPECT);
@@ -99,7 +112,7 @@ pub(super) async fn exchange(
             return Err(error);
         }
     };
-    asking.answer(place, about, head, upgrade).await
+    asking.answer(home, head, upgrade).await
 }
 
 /// A request that waits for the head of its answer.
@@ -177,15 +190,9 @@ impl Asking {
     }
 
     /// The answer whose head came.
-    async fn answer(
-        mut self,
-        place: Rc<Place>,
-        about: About,
-        head: ResponseHead,
-        upgrade: bool,
-    ) -> Result<Answer, SendError> {
+    async fn answer(mut self, home: Home, head: ResponseHead, upgrade: bool) -> Result<Answer, SendError> {
         let ResponseHead { mut parts, keep_alive, .. } = head;
-        let (security, peer) = (about.security, about.peer.clone());
+        let (security, peer) = home.peer();
         let switched = parts.status == StatusCode::SWITCHING_PROTOCOLS;
         strip_hop_by_hop(&mut parts.headers, switched);
         let mut answer = Answer {
@@ -208,8 +215,8 @@ impl Asking {
             answer.response = Response::from_parts(parts, Body::Empty);
             return Ok(answer);
         }
-        let reusable = keep_alive && !self.refused && self.gate.is_none() && !place.is_closed();
-        let joint = Joint::new(place, about, reusable);
+        let reusable = keep_alive && !self.refused && self.gate.is_none() && !home.is_closed();
+        let joint = Joint::new(home, reusable);
         let (body, sending) = self.rest(joint).await;
         answer.response = Response::from_parts(parts, body);
         answer.sending = sending;
@@ -237,18 +244,16 @@ impl Asking {
 
 /// Where both halves of a connection meet again.
 pub(super) struct Joint {
-    place: Rc<Place>,
-    about: RefCell<Option<About>>,
+    home: RefCell<Option<Home>>,
     reader: RefCell<Option<Reader<WireSource>>>,
     writer: RefCell<Option<Writer<WireSink>>>,
     reusable: Cell<bool>,
 }
 
 impl Joint {
-    fn new(place: Rc<Place>, about: About, reusable: bool) -> Rc<Self> {
+    fn new(home: Home, reusable: bool) -> Rc<Self> {
         Rc::new(Self {
-            place,
-            about: RefCell::new(Some(about)),
+            home: RefCell::new(Some(home)),
             reader: RefCell::default(),
             writer: RefCell::default(),
             reusable: Cell::new(reusable),
@@ -284,10 +289,10 @@ impl Joint {
         if self.reader.borrow().is_none() || self.writer.borrow().is_none() {
             return;
         }
-        let halves = self.reader.take().zip(self.writer.take()).zip(self.about.take());
-        let Some(((reader, mut writer), about)) = halves else { return };
+        let halves = self.reader.take().zip(self.writer.take()).zip(self.home.take());
+        let Some(((reader, mut writer), home)) = halves else { return };
         if self.reusable.get() {
-            self.place.keep(Connection { reader, writer, about }, monotonic_ns());
+            home.keep(reader, writer);
         } else {
             // A peer that has gone needs no end.
             let _ = writer.finish();

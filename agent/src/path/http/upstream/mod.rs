@@ -1,6 +1,7 @@
 //! The endpoint's side: one attempt of one request, on a pooled connection or a new one.
 //!
 //! ```text
+//! application the pod's own, for requests that came in
 //! pool       connections of a worker, by calling pod, endpoint and protocol
 //! link       reaches an endpoint for a pool
 //! version    HTTP/1.1 or HTTP/2; pure
@@ -11,6 +12,7 @@
 //! What was not sent can be sent elsewhere, whatever the request: [`Progress::NotSent`] is said only where it is proved, that is
 //! the connect failed, the stream was refused or above the last one of a GOAWAY, or not a byte was taken from us.
 
+mod application;
 mod http1;
 mod http2;
 mod link;
@@ -36,6 +38,7 @@ use crate::{
     worker::{PodHere, Worker},
 };
 
+pub use application::Application;
 pub use pool::Upstream;
 pub use sending::Sending;
 pub use version::Asked;

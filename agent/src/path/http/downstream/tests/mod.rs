@@ -203,7 +203,7 @@ struct Served {
 
 impl Served {
     fn http1(near: TcpStream) -> Self {
-        Self::start(|site, leaving| serve_http1(near, Bytes::new(), site, leaving))
+        Self::start(|site, leaving| serve_http1(Wire::of_socket(near, Bytes::new()), site, leaving))
     }
 
     fn http2(near: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static) -> Self {

@@ -20,7 +20,7 @@ type Outcome = Option<SendError>;
 type Slot = RefCell<Option<watch::Receiver<Outcome>>>;
 
 /// Who makes the connection that is missing.
-pub(super) enum Turn {
+pub(in crate::path::http::upstream) enum Turn {
     /// Whoever was told this.
     Dial(Dial),
     /// Somebody else.
@@ -28,23 +28,23 @@ pub(super) enum Turn {
 }
 
 /// A dial under way. Dropped, it is given up, and one of those who wait takes over.
-pub(super) struct Dial {
+pub(in crate::path::http::upstream) struct Dial {
     outcome: watch::Sender<Outcome>,
     slot: Rc<Slot>,
 }
 
 /// Waits for another one's dial.
-pub(super) struct Waiting(watch::Receiver<Outcome>);
+pub(in crate::path::http::upstream) struct Waiting(watch::Receiver<Outcome>);
 
 impl Lanes {
     /// A connection with room; those that take no more are let go.
-    pub(super) fn pick(&self, now_ns: u64) -> Option<Rc<Connection>> {
+    pub(in crate::path::http::upstream) fn pick(&self, now_ns: u64) -> Option<Rc<Connection>> {
         self.tidy(now_ns);
         self.connections.borrow().iter().find(|connection| connection.has_room()).cloned()
     }
 
     /// To be asked when none has room.
-    pub(super) fn turn(&self) -> Turn {
+    pub(in crate::path::http::upstream) fn turn(&self) -> Turn {
         let mut dial = self.dial.borrow_mut();
         if let Some(waiting) = &*dial {
             return Turn::Wait(Waiting(waiting.clone()));
@@ -55,7 +55,7 @@ impl Lanes {
     }
 
     /// Shares a connection that was made.
-    pub(super) fn add(&self, connection: Rc<Connection>) {
+    pub(in crate::path::http::upstream) fn add(&self, connection: Rc<Connection>) {
         self.connections.borrow_mut().push(connection);
     }
 
@@ -85,7 +85,7 @@ impl Lanes {
 
 impl Dial {
     /// Everyone who waits is told.
-    pub(super) fn failed(self, error: &SendError) {
+    pub(in crate::path::http::upstream) fn failed(self, error: &SendError) {
         self.outcome.send_replace(Some(error.clone()));
     }
 }
@@ -101,7 +101,7 @@ impl Waiting {
     ///
     /// # Errors
     /// It failed.
-    pub(super) async fn over(mut self) -> Result<(), SendError> {
+    pub(in crate::path::http::upstream) async fn over(mut self) -> Result<(), SendError> {
         // Changed, or the sender is gone: what it left decides.
         let _ = self.0.changed().await;
         let left = self.0.borrow().clone();

@@ -23,14 +23,36 @@ use http::Request;
 
 use super::{Answer, Caller, Failure, Informational, SendError, SendOptions, link};
 use crate::{
-    observe::monotonic_ns,
-    path::http::body::{Body, BodyError},
+    observe::{Security, monotonic_ns},
+    path::http::{
+        body::{Body, BodyError},
+        io::Wire,
+        stream::WireStream,
+    },
     resilience::limits,
-    snapshot::{Endpoint, ServicePort},
+    snapshot::{Endpoint, ServicePort, policy::KeepAlive},
+    worker::{PodHere, Worker},
 };
 use asking::Asking;
-use lanes::Turn;
-pub(super) use {connection::Connection, lanes::Lanes, upload::Rest};
+pub(super) use {
+    connection::Connection,
+    lanes::{Lanes, Turn},
+    upload::Rest,
+};
+
+/// A connection over a stream that stands. What it carries is driven as a task of the pod.
+///
+/// # Errors
+/// Whoever is there does not speak HTTP/2: nothing of a request was sent.
+pub(super) async fn over(wire: Wire, worker: &Worker, pod: &PodHere) -> Result<Connection, SendError> {
+    let keep = KeepAlive::default();
+    let settings = connection::settings(&keep, &worker.shared.tunnels);
+    let run = |driving| pod.spawn(driving);
+    let stream = WireStream::new(wire, Rc::default());
+    let established = connection::establish(stream, &settings, worker.shared.connect.attempt, run);
+    let tunnel = Box::pin(established).await?;
+    Ok(Connection::new(tunnel, Security::None, None, keep, monotonic_ns()))
+}
 
 /// A connection for one request.
 pub(super) struct Lane {
@@ -39,6 +61,13 @@ pub(super) struct Lane {
     connect_ns: u64,
     /// No other request may use it.
     alone: bool,
+}
+
+impl Lane {
+    /// One that others use as well, and that stood already.
+    pub(super) fn shared(connection: Rc<Connection>) -> Self {
+        Self { connection, connect_ns: 0, alone: false }
+    }
 }
 
 /// A connection with room for the request that `options` describe. It is to be used before anything is awaited.
@@ -60,7 +89,7 @@ pub(super) async fn lane(
     }
     loop {
         if let Some(connection) = place.lanes.pick(monotonic_ns()) {
-            return Ok(Lane { connection, connect_ns: 0, alone: false });
+            return Ok(Lane::shared(connection));
         }
         match place.lanes.turn() {
             Turn::Wait(waiting) => {
