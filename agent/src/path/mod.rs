@@ -151,4 +151,12 @@ mod tests {
         println!("the future of a connection has {bytes} bytes");
         assert!(bytes <= 1408, "{bytes} bytes");
     }
+
+    /// It is moved once for each request.
+    #[test]
+    fn the_work_on_a_request_is_small() {
+        let bytes = size(<http::Session as http::downstream::Handler>::handle);
+        println!("the future of a request has {bytes} bytes");
+        assert!(bytes <= 4096, "{bytes} bytes");
+    }
 }

@@ -116,7 +116,7 @@ impl Worker {
     }
 
     /// Resolves when the worker stops, to how long streams have to end.
-    pub fn draining(&self) -> impl Future<Output = Duration> + 'static {
+    pub fn draining(&self) -> impl Future<Output = Duration> + 'static + use<> {
         let mut draining = self.draining.subscribe();
         async move {
             loop {
@@ -132,6 +132,12 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Whether it stops.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.borrow().is_some()
     }
 
     fn drain(&self, within: Duration) {

@@ -99,13 +99,19 @@ impl PodHere {
     }
 
     /// Resolves when the pod is no longer captured: its tunnels take no more streams, and end after the last.
-    pub fn leaving(&self) -> impl Future<Output = ()> + 'static {
+    pub fn leaving(&self) -> impl Future<Output = ()> + 'static + use<> {
         let mut leaving = self.leaving.subscribe();
         async move {
             if leaving.wait_for(|leaving| *leaving).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Whether it is no longer captured.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        *self.leaving.borrow()
     }
 
     /// Accepts no more; what runs goes on.

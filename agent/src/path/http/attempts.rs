@@ -2,7 +2,7 @@
 
 mod judge;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request::Parts};
 use tokio::time::{sleep, timeout};
@@ -205,10 +205,11 @@ impl Call<'_> {
         let limit =
             [self.deadline.remaining(now), self.plan.attempt_timeout_ns()].into_iter().flatten().min();
         let underway = judge::Underway::new(judge::Trial { call: self, endpoint, started_ns: now, hedge });
-        let sending = self.send(endpoint, number, informed);
+        // Pinned, because a future that is moved has its room twice, and this is the largest one.
+        let mut sending = pin!(self.send(endpoint, number, informed));
         let sent = match limit {
-            None => Ok(sending.await),
-            Some(ns) => timeout(Duration::from_nanos(ns), sending).await,
+            None => Ok(sending.as_mut().await),
+            Some(ns) => timeout(Duration::from_nanos(ns), sending.as_mut()).await,
         };
         let trial = underway.over();
         match sent {

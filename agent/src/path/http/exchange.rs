@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -260,10 +261,10 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
     } else {
         (response, left, watch::BrokeOff::default())
     };
-    let replying = reply.respond(response, sending);
+    let mut replying = pin!(reply.respond(response, sending));
     let replied = match limit {
-        None => replying.await,
-        Some(limit) => match timeout(limit, replying).await {
+        None => replying.as_mut().await,
+        Some(limit) => match timeout(limit, replying.as_mut()).await {
             Ok(replied) => replied,
             Err(_) => {
                 // The head is gone: all that is left is to cut the body, which the client sees as an error.

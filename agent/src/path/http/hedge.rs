@@ -15,7 +15,8 @@ type Attempt<'a> = Pin<Box<dyn Future<Output = Tried> + 'a>>;
 pub(super) async fn attempt(call: &Call<'_>, number: u32, informed: &mut Informed<'_>) -> Tried {
     match plan(call, number) {
         None => call.attempt(number, false, informed).await,
-        Some((delay, extra)) => race(call, number, delay, extra, informed).await,
+        // Boxed, so that requests without hedges have no room for them.
+        Some((delay, extra)) => Box::pin(race(call, number, delay, extra, informed)).await,
     }
 }
 

@@ -35,7 +35,11 @@ pub mod upgrade;
 pub mod upstream;
 mod watch;
 
-use std::rc::Rc;
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
 
 use bytes::Bytes;
 use http::Version;
@@ -63,15 +67,28 @@ pub async fn serve(near: TcpStream, version: Version, session: Rc<Session>) -> C
     CloseReason::Finished
 }
 
-/// Resolves when the worker stops or the pod leaves the mesh.
-fn leaving(worker: &Worker, pod: &PodHere) -> impl Future<Output = ()> + 'static {
+/// Resolves when the worker stops or the pod leaves the mesh. It is polled with each pass of a connection, so that it asks for a
+/// wake once and then only looks.
+fn leaving(worker: &Rc<Worker>, pod: &Rc<PodHere>) -> impl Future<Output = ()> + 'static {
+    let (worker, pod) = (Rc::clone(worker), Rc::clone(pod));
     let (stopping, leaving) = (worker.draining(), pod.leaving());
-    async {
+    let mut either = Box::pin(async {
         tokio::select! {
             _ = stopping => {}
             () = leaving => {}
         }
-    }
+    });
+    let mut asked: Option<Waker> = None;
+    poll_fn(move |context| {
+        if worker.is_draining() || pod.is_leaving() {
+            return Poll::Ready(());
+        }
+        if asked.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return Poll::Pending;
+        }
+        asked = Some(context.waker().clone());
+        either.as_mut().poll(context)
+    })
 }
 
 impl Handler for Session {

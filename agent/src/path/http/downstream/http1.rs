@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::{
     Handler, Incoming, Reply,
     near::{Near, RequestBody, Stage},
+    room::Room,
 };
 use crate::{
     http1::{
@@ -46,9 +47,8 @@ pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl F
             Err(_) => return,
         };
         let (incoming, reply) = begun(&near, head).await;
-        // In a place of its own, which is gone while the connection waits.
-        let mut work = Box::pin(Rc::clone(&handler).handle(incoming, reply));
-        poll_fn(|context| poll_work(&near, work.as_mut(), leaving.as_mut(), context)).await;
+        let mut work = Room::of(Rc::clone(&handler).handle(incoming, reply));
+        poll_fn(|context| poll_work(&near, &mut work, leaving.as_mut(), context)).await;
         drop(work);
         match near.stage.get() {
             Stage::Answered { keep: true } if near.has_request() && !near.leaving.get() => {}
@@ -106,7 +106,7 @@ fn begin(near: &Rc<Near>, head: RequestHead, context: &mut Context<'_>) -> (Inco
 /// The handler's work, until it is done or nobody waits for it.
 fn poll_work(
     near: &Near,
-    work: Pin<&mut impl Future<Output = ()>>,
+    work: &mut Room<impl Future<Output = ()> + 'static>,
     leaving: Pin<&mut impl Future<Output = ()>>,
     context: &mut Context<'_>,
 ) -> Poll<()> {

@@ -4,6 +4,7 @@
 //! http1   one request after the other; near: what the loop, the request's body and the reply share
 //! http2   a task for each request
 //! reply   the way back to the client
+//! room    where work on a request lives
 //! ```
 //!
 //! What is not unambiguous HTTP the loops answer themselves, with the status that the codec names, and close.
@@ -12,6 +13,7 @@ mod http1;
 mod http2;
 mod near;
 mod reply;
+mod room;
 #[cfg(test)]
 mod tests;
 

@@ -104,15 +104,21 @@ pub(super) async fn ask(
     let continues = continues.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let gate = (continues && !body.is_end()).then(|| Box::pin(sleep(CONTINUE)));
     let pump = Pump::new(writer, body);
-    let mut asking = Asking { method: head.method, reader, pump, gate, sent: false, refused: false };
-    let head = match poll_fn(|context| asking.poll(context, informational)).await {
-        Ok(head) => head,
-        Err(error) => {
-            asking.pump.writer.abort();
-            return Err(error);
-        }
-    };
-    asking.answer(home, head, upgrade).await
+    let asking = Asking { method: head.method, reader, pump, gate, sent: false, refused: false };
+    let mut under_way = Some((asking, home));
+    poll_fn(|context| {
+        let Some((asking, _)) = &mut under_way else { return Poll::Pending };
+        let answered = ready!(asking.poll(context, informational));
+        let Some((mut asking, home)) = under_way.take() else { return Poll::Pending };
+        Poll::Ready(match answered {
+            Ok(head) => asking.answer(home, head, upgrade, context),
+            Err(error) => {
+                asking.pump.writer.abort();
+                Err(error)
+            }
+        })
+    })
+    .await
 }
 
 /// A request that waits for the head of its answer.
@@ -190,7 +196,13 @@ impl Asking {
     }
 
     /// The answer whose head came.
-    async fn answer(mut self, home: Home, head: ResponseHead, upgrade: bool) -> Result<Answer, SendError> {
+    fn answer(
+        mut self,
+        home: Home,
+        head: ResponseHead,
+        upgrade: bool,
+        context: &mut Context<'_>,
+    ) -> Result<Answer, SendError> {
         let ResponseHead { mut parts, keep_alive, .. } = head;
         let (security, peer) = home.peer();
         let switched = parts.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -217,14 +229,14 @@ impl Asking {
         }
         let reusable = keep_alive && !self.refused && self.gate.is_none() && !home.is_closed();
         let joint = Joint::new(home, reusable);
-        let (body, sending) = self.rest(joint).await;
+        let (body, sending) = self.rest(joint, context);
         answer.response = Response::from_parts(parts, body);
         answer.sending = sending;
         Ok(answer)
     }
 
     /// What goes on after the head: the answer's body and the rest of the request.
-    async fn rest(self, joint: Rc<Joint>) -> (Body, Option<Sending>) {
+    fn rest(self, joint: Rc<Joint>, context: &mut Context<'_>) -> (Body, Option<Sending>) {
         let sending = match (self.sent, self.refused || self.gate.is_some()) {
             (true, _) => {
                 joint.return_writer(self.pump.writer);
@@ -237,7 +249,7 @@ impl Asking {
             }
         };
         let mut received = Received { reader: Some(self.reader), joint, first: None };
-        let body = poll_fn(|context| Poll::Ready(received.whole(context))).await;
+        let body = received.whole(context);
         (body.unwrap_or_else(|| Body::Source(Box::new(received))), sending)
     }
 }
