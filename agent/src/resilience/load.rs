@@ -26,6 +26,12 @@ pub fn observe_response(endpoint: &EndpointLoad, took_ns: u64, now_ns: u64) {
     Cells::of_responses(endpoint).observe(took_ns, now_ns);
 }
 
+/// Takes in the time until an answer began that says the endpoint failed: failing is often quick, and must not draw requests, so
+/// it never counts as quicker than what the endpoint is known for.
+pub fn observe_failure(endpoint: &EndpointLoad, took_ns: u64, now_ns: u64) {
+    observe_response(endpoint, took_ns.max(endpoint.response_ns.load(Relaxed)), now_ns);
+}
+
 /// The average response time as it stands at `now_ns`, in nanoseconds; 0 where nothing is known.
 #[must_use]
 pub fn response_ns(endpoint: &EndpointLoad, now_ns: u64) -> u64 {
@@ -43,7 +49,13 @@ pub fn penalise(endpoint: &EndpointLoad, now_ns: u64, hint: Penalty) {
     endpoint.penalised_until_ns.fetch_max(until, Relaxed);
 }
 
-/// Whether the endpoint asked to be spared now.
+/// Raises the load of an endpoint that failed a request (502, 504, a reset, a refused connect) for [`PENALTY_NS`]: it has little
+/// running and answers fast, so that it would otherwise look like the best one until it is ejected.
+pub fn avoid(endpoint: &EndpointLoad, now_ns: u64) {
+    endpoint.penalised_until_ns.fetch_max(now_ns.saturating_add(PENALTY_NS), Relaxed);
+}
+
+/// Whether the endpoint asked to be spared, or is avoided after a failure, now.
 #[must_use]
 pub fn is_penalised(endpoint: &EndpointLoad, now_ns: u64) -> bool {
     endpoint.penalised_until_ns.load(Relaxed) > now_ns
@@ -78,6 +90,18 @@ mod tests {
         penalise(&load, 0, Penalty { status: 429, retry_after_ns: Some(9 * SECOND), grpc_pushback_ns: None });
         penalise(&load, 1, Penalty { status: 429, ..Penalty::default() });
         assert!(is_penalised(&load, 8 * SECOND));
+    }
+
+    #[test]
+    fn failures_never_draw_requests() {
+        let load = EndpointLoad::default();
+        observe_response(&load, 40, 1);
+        observe_failure(&load, 5, 1_000);
+        assert_eq!(load.response_ns.load(Relaxed), 40);
+        observe_failure(&load, 90, 2_000);
+        assert_eq!(load.response_ns.load(Relaxed), 90);
+        avoid(&load, 7);
+        assert!(is_penalised(&load, 6 + PENALTY_NS) && !is_penalised(&load, 7 + PENALTY_NS));
     }
 
     #[test]

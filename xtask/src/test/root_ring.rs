@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{package_folder, streamed};
-use crate::run::{as_root, is_root};
-use crate::test::tally::Tally;
+use super::package_folder;
+use crate::run::{self, RunError, as_root, is_root};
+use crate::test::tally::{Tally, failed_test};
 use crate::workspace;
+
+/// How many tests of a binary may be tried a second time, alone: more are no accident of a busy machine.
+const SECOND_CHANCES: usize = 2;
 
 /// The integration tests of one package, or one binary of them.
 pub(super) struct RootRing {
@@ -44,10 +47,7 @@ impl RootRing {
         let mut failed = Vec::new();
         for binary in binaries {
             println!("\n--- {} {}", self.package, binary.name);
-            let mut command = as_root(&binary.path.to_string_lossy());
-            command.args(filter).current_dir(&binary.folder);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Err(error) = streamed(&mut command, left, tally) {
+            if let Err(error) = binary.run(filter, deadline, tally) {
                 failed.push(format!("{}: {error}", binary.name));
             }
         }
@@ -70,6 +70,36 @@ impl RootRing {
         let ours = messages.filter(|message| package(message) == Some(self.package));
         let wanted = |binary: &Binary| self.binary.is_none_or(|name| name == binary.name);
         Ok(ours.filter_map(|message| test_binary(&message)).filter(wanted).collect())
+    }
+}
+
+impl Binary {
+    /// Runs it. Whole nodes beside each other on a small machine can starve one another: a few tests that fail are tried again,
+    /// each alone, and are named when they pass then. What is wrong fails twice.
+    fn run(&self, filter: &[String], deadline: Instant, tally: &mut Tally) -> Result<(), RunError> {
+        let (mut own, mut names) = (Tally::default(), Vec::new());
+        let mut outcome = self.once(filter, deadline, |line| {
+            own.see(line);
+            names.extend(failed_test(line).map(str::to_owned));
+        });
+        let few = (1..=SECOND_CHANCES).contains(&names.len());
+        if few && matches!(outcome, Err(RunError::Failed { .. })) {
+            println!("\n--- again, alone: {}", names.join(", "));
+            outcome = names.iter().try_for_each(|name| {
+                self.once(&[name.clone(), "--exact".to_owned()], deadline, |_| ())?;
+                println!("{name} failed beside others and passed alone");
+                own.forgive(1);
+                Ok(())
+            });
+        }
+        tally.add(own);
+        outcome
+    }
+
+    fn once(&self, arguments: &[String], deadline: Instant, see: impl FnMut(&str)) -> Result<(), RunError> {
+        let mut command = as_root(&self.path.to_string_lossy());
+        command.args(arguments).current_dir(&self.folder);
+        run::stream(&mut command, deadline.saturating_duration_since(Instant::now()), see)
     }
 }
 

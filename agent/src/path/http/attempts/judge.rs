@@ -71,7 +71,11 @@ impl Trial<'_> {
         let grpc = if call.grpc { answer::grpc_status(headers) } else { None };
         let outcome = grpc.map_or_else(|| Outcome::of_status(status.as_u16()), Outcome::of_grpc);
         let hints = Hints::read(headers);
-        load::observe_response(&self.endpoint.load, took_ns, now_ns);
+        if matches!(outcome, Outcome::GatewayFailure | Outcome::ServerError) {
+            load::observe_failure(&self.endpoint.load, took_ns, now_ns);
+        } else {
+            load::observe_response(&self.endpoint.load, took_ns, now_ns);
+        }
         call.plan.port.state.percentiles.observe(took_ns);
         load::penalise(&self.endpoint.load, now_ns, hints.penalty(status));
         self.learn(outcome, Some(took_ns), now_ns);
@@ -190,6 +194,9 @@ impl Trial<'_> {
 
     /// Tells the endpoint's health what happened.
     fn learn(&self, outcome: Outcome, took_ns: Option<u64>, now_ns: u64) {
+        if outcome == Outcome::GatewayFailure {
+            load::avoid(&self.endpoint.load, now_ns);
+        }
         for ejection in outlier::record(&self.call.plan.port, &self.endpoint.load, outcome, took_ns, now_ns) {
             self.call.record.ejected(ejection.address, ejection.why.as_str(), ejection.until_ns);
         }
