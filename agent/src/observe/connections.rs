@@ -191,8 +191,14 @@ impl Connections {
         drop(progress);
         let series = self.series_of(worker, row);
         series.count_opened();
-        row.progress().series = Some(series);
-        self.0.log.opened(worker, row);
+        let mut progress = row.progress();
+        progress.series = Some(series);
+        // Each request of an HTTP connection has a line of its own, which says more.
+        let tells = !progress.protocol.is_http();
+        drop(progress);
+        if tells {
+            self.0.log.opened(worker, row);
+        }
     }
 
     pub(crate) fn closed(

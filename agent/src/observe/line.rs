@@ -1,6 +1,6 @@
 //! One connection as one JSON line, and as the view of the admin socket. Pure.
 //!
-//! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, `close`), `id`, `direction`, `source` and `destination`
+//! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, not where requests have lines of their own; `close`), `id`, `direction`, `source` and `destination`
 //! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `protocol`, `protocol_why`, `server_name`, `policy`, `endpoint`, `security`, `attempts`,
 //! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`,
 //! `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).

@@ -77,16 +77,21 @@ pub async fn decide(
             let (far, sni) = race_for_name(near, connect).await?;
             Ok((opaque(far, sni), Protocol::Tls, port.protocol_why))
         }
-        declared @ (Protocol::Http | Protocol::Http2 | Protocol::Grpc) => {
-            let version = version_of(first_bytes(near).await);
-            let (protocol, why) = match (declared, version) {
-                (Protocol::Http, Version::HTTP_2) => (Protocol::Http2, Why::FirstBytes),
-                (Protocol::Http2 | Protocol::Grpc, Version::HTTP_11) => (Protocol::Http, Why::FirstBytes),
-                _ => (declared, port.protocol_why),
-            };
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+            let (version, protocol, why) = declared(port.protocol, port.protocol_why, near).await;
             Ok((Spoken::Http { version }, protocol, why))
         }
         Protocol::Detect => undeclared(port, near, connect).await,
+    }
+}
+
+/// Waits for the first request on a port that is `declared` as HTTP; what is spoken in truth, and who says so.
+pub async fn declared(declared: Protocol, why: Why, near: &TcpStream) -> (Version, Protocol, Why) {
+    let version = version_of(first_bytes(near).await);
+    match (declared, version) {
+        (Protocol::Http, Version::HTTP_2) => (version, Protocol::Http2, Why::FirstBytes),
+        (Protocol::Http2 | Protocol::Grpc, Version::HTTP_11) => (version, Protocol::Http, Why::FirstBytes),
+        _ => (version, declared, why),
     }
 }
 

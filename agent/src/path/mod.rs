@@ -26,7 +26,7 @@ use route::Target;
 
 use crate::{
     observe::{CloseReason, Connection},
-    snapshot::{LocalPod, Snapshot},
+    snapshot::{LocalPod, Protocol, Snapshot, protocol::Why},
     tunnel::Incoming,
     worker::{Admission, PodHere, Worker},
 };
@@ -53,9 +53,20 @@ pub async fn carry<I: OverReference>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arr
         arrival.refuse(CloseReason::Overflow);
         return record.close(CloseReason::Overflow);
     };
-    // Boxed, and the snapshot let go: a connection that only waits keeps neither the state of its dial nor a world of the past.
-    let going = Box::pin(onward(worker, pod, &here, &snapshot, &arrival, &record)).await;
-    drop(snapshot);
+    let going = match begin(worker, pod, &here, &snapshot, &arrival, &record) {
+        // The usual case of HTTP needs nothing of a dial, and no snapshot while its client is silent.
+        Ok(Begun { destination, declared: Some(declared), .. }) => {
+            drop(snapshot);
+            requests_of(declared, destination, &arrival, &record).await
+        }
+        // Boxed, and the snapshot let go: a connection that only waits keeps neither the state of its dial nor a world of the past.
+        Ok(begun) => {
+            let going = Box::pin(onward(worker, pod, &here, begun, &arrival, &record)).await;
+            drop(snapshot);
+            going
+        }
+        Err(reason) => Err(reason),
+    };
     match going {
         Ok(Onward::Relay(far, admission)) => {
             record.connected();
@@ -79,20 +90,61 @@ pub async fn carry<I: OverReference>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arr
     }
 }
 
-/// Routes, looks what the connection speaks where it is not known, and reaches the other side where it is not HTTP.
-async fn onward<I: Incoming>(
-    worker: &Rc<Worker>,
+/// What is known of a connection before anything is read.
+struct Begun<'snapshot> {
+    destination: SocketAddr,
+    target: Target<'snapshot>,
+    /// Of a pod whose callers are judged.
+    admission: Option<Admission>,
+    /// What a captured connection to a port that is declared as HTTP is said to speak, and who says so.
+    declared: Option<(Protocol, Why)>,
+}
+
+/// Routes.
+fn begin<'snapshot, I: Incoming>(
+    worker: &Worker,
     pod: &Rc<PodHere>,
     here: &Arc<LocalPod>,
-    snapshot: &Snapshot,
+    snapshot: &'snapshot Snapshot,
     arrival: &Arrival<I>,
     record: &Connection,
-) -> Result<Onward, CloseReason> {
+) -> Result<Begun<'snapshot>, CloseReason> {
     let destination = accept::destination(worker, arrival)?;
     record.destination(destination);
     let target = route::choose(snapshot, here, arrival, destination)?;
     record::note(record, &target);
     let admission = authorize::admit(snapshot, pod, here, arrival, &target, record)?;
+    let declared = match (arrival, &target) {
+        (Arrival::Captured { .. }, Target::Service(port)) if port.protocol.is_http() => {
+            Some((port.protocol, port.protocol_why))
+        }
+        _ => None,
+    };
+    Ok(Begun { destination, target, admission, declared })
+}
+
+/// Waits for the request of a connection that is declared as HTTP.
+async fn requests_of<I: Incoming>(
+    (declared, why): (Protocol, Why),
+    destination: SocketAddr,
+    arrival: &Arrival<I>,
+    record: &Connection,
+) -> Result<Onward, CloseReason> {
+    let Arrival::Captured { near, .. } = arrival else { return Err(CloseReason::NotCaptured) };
+    let (version, protocol, why) = detect::declared(declared, why, near).await;
+    record.protocol(protocol, why, None);
+    Ok(Onward::Http(destination, version))
+}
+
+/// Looks what the connection speaks where that may matter, and reaches the other side where it is not HTTP.
+async fn onward<I: Incoming>(
+    worker: &Rc<Worker>,
+    pod: &Rc<PodHere>,
+    here: &Arc<LocalPod>,
+    Begun { destination, target, admission, .. }: Begun<'_>,
+    arrival: &Arrival<I>,
+    record: &Connection,
+) -> Result<Onward, CloseReason> {
     arrival.note_retry(pod);
     let reaching = connect::reach(worker, pod, here, &target, arrival, record);
     let (Arrival::Captured { near, .. }, Target::Service(port)) = (arrival, &target) else {

@@ -2,6 +2,7 @@
 //!
 //! A half that waits holds no buffer. What is queued leaves in one write; small pieces share one frame of a tunnel.
 
+pub(super) mod frames;
 pub(super) mod http2;
 
 use std::{

@@ -60,7 +60,8 @@ pub async fn serve(near: TcpStream, version: Version, session: Rc<Session>) -> C
     let leaving = leaving(&session.worker, &session.pod);
     if version == Version::HTTP_2 {
         let windows = downstream::Windows::of_one_in(session.connections());
-        downstream::serve_http2(near, windows, session, leaving).await;
+        // Boxed: it is several times as large as what HTTP/1 needs.
+        Box::pin(downstream::serve_http2(near, windows, session, leaving)).await;
     } else {
         downstream::serve_http1(Wire::of_socket(near, Bytes::new()), session, leaving).await;
     }

@@ -174,7 +174,10 @@ impl Trial<'_> {
         let took_ns = now_ns.saturating_sub(self.started_ns);
         self.note(AttemptOutcome::Failed("timeout"), took_ns);
         load::observe_response(&self.endpoint.load, took_ns, now_ns);
-        self.learn(Outcome::GatewayFailure, Some(took_ns), now_ns);
+        // How little time a caller gives says nothing of the endpoint, and must not take it from other callers of this node.
+        if !self.call.brought.is_gone(now_ns) {
+            self.learn(Outcome::GatewayFailure, Some(took_ns), now_ns);
+        }
         let local = self.call.too_late();
         if self.call.deadline.is_gone(now_ns) {
             return Tried::Over(local);

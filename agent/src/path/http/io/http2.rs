@@ -30,7 +30,7 @@ pub(in crate::path::http) fn poll_room(
 }
 
 /// The next content of a stream, which is never empty; none at its end.
-pub(in crate::path::http) fn poll_content(
+pub(super) fn poll_content(
     receive: &mut RecvStream,
     context: &mut Context<'_>,
 ) -> Poll<Option<Result<Bytes, h2::Error>>> {
@@ -44,7 +44,7 @@ pub(in crate::path::http) fn poll_content(
 }
 
 /// Gives window back to the peer.
-pub(in crate::path::http) fn release(receive: &mut RecvStream, bytes: usize) {
+pub(super) fn release(receive: &mut RecvStream, bytes: usize) {
     // Fails only after the stream's end: then there is no window to give.
     let _ = receive.flow_control().release_capacity(bytes);
 }

@@ -6,7 +6,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, StatusCode};
 
@@ -15,21 +14,16 @@ use crate::{
     http1::allowed_trailers,
     path::http::{
         body::{Body, BodyError, BodySource, Frame, content},
-        io::http2::{poll_content, release},
+        io::frames::Frames,
     },
 };
 
-/// What the client sends. Window is given back when the next frame is asked for, or none will follow.
+/// What the client sends.
 pub(super) struct RequestBody {
     stream: Rc<Stream>,
-    receive: RecvStream,
+    frames: Frames,
     /// Frames that were here when the request began.
     ahead: VecDeque<Frame>,
-    /// Bytes of the last frame, whose window the client has not got back.
-    held: usize,
-    /// By `content-length`; `h2` holds the client to it.
-    left: Option<u64>,
-    ended: bool,
 }
 
 impl RequestBody {
@@ -41,14 +35,14 @@ impl RequestBody {
         context: &mut Context<'_>,
     ) -> Body {
         let stream = Rc::clone(stream);
-        let mut body = Self { stream, receive, ahead: VecDeque::new(), held: 0, left: length, ended: false };
+        let mut body = Self { stream, frames: Frames::new(receive, length), ahead: VecDeque::new() };
         if body.is_end() {
             return Body::Empty;
         }
         if !body.stream.holds_body.get() {
             body.look_ahead(context);
         }
-        if !body.ended || body.ahead.len() > 1 {
+        if !body.frames.ended() || body.ahead.len() > 1 {
             return Body::Source(Box::new(body));
         }
         match body.ahead.pop_front() {
@@ -63,7 +57,7 @@ impl RequestBody {
 
     /// Takes the first frame, and what tells whether it is the last. An error the source tells again.
     fn look_ahead(&mut self, context: &mut Context<'_>) {
-        while self.ahead.len() < 2 && !self.ended {
+        while self.ahead.len() < 2 && !self.frames.ended() {
             match self.poll_next(context) {
                 Poll::Ready(Some(Ok(frame))) => self.ahead.push_back(frame),
                 _ => return,
@@ -72,40 +66,14 @@ impl RequestBody {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        self.give_back();
-        match ready!(poll_content(&mut self.receive, context)) {
-            Some(Ok(data)) => Poll::Ready(Some(Ok(self.take(data)))),
-            Some(Err(error)) => Poll::Ready(Some(Err(cut(&error)))),
-            None => self.poll_trailers(context),
+        let next = ready!(self.frames.poll_next(context));
+        if let Some(Ok(Frame::Data(data))) = &next {
+            self.stream.received.set(self.stream.received.get() + data.len() as u64);
         }
-    }
-
-    fn take(&mut self, data: Bytes) -> Frame {
-        self.held = data.len();
-        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-        self.stream.received.set(self.stream.received.get() + data.len() as u64);
-        if self.receive.is_end_stream() {
-            self.ended = true;
-            self.give_back();
-        }
-        Frame::Data(data)
-    }
-
-    fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        let trailers = ready!(self.receive.poll_trailers(context));
-        self.ended = true;
-        Poll::Ready(match trailers {
-            Ok(None) => None,
-            Ok(Some(trailers)) => Some(Ok(Frame::Trailers(allowed_trailers(trailers)))),
-            Err(error) => Some(Err(cut(&error))),
-        })
-    }
-
-    fn give_back(&mut self) {
-        let bytes = std::mem::take(&mut self.held);
-        if bytes > 0 {
-            release(&mut self.receive, bytes);
-        }
+        Poll::Ready(next.map(|next| match next {
+            Ok(Frame::Trailers(trailers)) => Ok(Frame::Trailers(allowed_trailers(trailers))),
+            next => next.map_err(|error| cut(&error)),
+        }))
     }
 }
 
@@ -114,7 +82,7 @@ impl BodySource for RequestBody {
         if let Some(frame) = self.ahead.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        if self.ended {
+        if self.frames.ended() {
             return Poll::Ready(None);
         }
         if self.stream.holds_body.get() {
@@ -125,17 +93,11 @@ impl BodySource for RequestBody {
 
     fn remaining(&self) -> Option<u64> {
         let ahead: u64 = self.ahead.iter().map(|frame| content(Some(frame))).sum();
-        if self.ended { Some(ahead) } else { self.left.map(|left| left + ahead) }
+        if self.frames.ended() { Some(ahead) } else { self.frames.left().map(|left| left + ahead) }
     }
 
     fn is_end(&self) -> bool {
-        self.ahead.is_empty() && (self.ended || self.receive.is_end_stream())
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        self.give_back();
+        self.ahead.is_empty() && self.frames.is_end()
     }
 }
 
