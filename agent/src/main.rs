@@ -17,10 +17,6 @@ use posthaste::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Futures of requests and connections are larger than what glibc keeps at hand for each thread.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Where Istio's CA listens as well.
 const CA_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15012);
 

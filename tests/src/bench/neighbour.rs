@@ -13,8 +13,10 @@ use std::{thread::sleep, time::Duration};
 /// How much heavier the neighbour is.
 const TIMES: u32 = 100;
 /// Requests a second of the modest pod, and its connections.
-const RATE: f64 = 100.0;
+const RATE: f64 = 40.0;
 const CONNECTIONS: u32 = 2;
+/// At least so long, else the 99th percentile is of a handful of requests.
+const SECONDS: u32 = 10;
 /// Until the neighbour's connections stand.
 const SETTLING: Duration = Duration::from_secs(1);
 
@@ -24,6 +26,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// A request was not answered, or the neighbour was not as heavy as it shall be.
 pub fn measure(subject: &Subject, seconds: u32) -> Result<Sample, Fault> {
     let neighbour = subject.neighbour().ok_or_else(|| Fault::new("a subject without a neighbour"))?;
+    let seconds = seconds.max(SECONDS);
     let modest = spec(1, seconds);
     let alone = all_right(load::of(subject.client(), subject.target, &modest)?)?;
     let heavy = spec(TIMES, seconds + 2);
