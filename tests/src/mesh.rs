@@ -172,8 +172,8 @@ impl Mesh {
         name: &str,
         change: impl FnOnce(&mut PodSpec),
     ) -> Result<Pod, Fault> {
-        self.pods += 1;
-        self.pod_at(node, name, self.pods, change)
+        let number = self.next_pod();
+        self.pod_at(node, name, number, change)
     }
 
     /// The same with a number of choice, which decides the addresses: for pods that come back.
@@ -202,13 +202,19 @@ impl Mesh {
         Ok(Pod { site, spec })
     }
 
+    /// A number for a new pod, which decides its addresses.
+    pub(crate) fn next_pod(&mut self) -> u8 {
+        self.pods += 1;
+        self.pods
+    }
+
     /// Something on the bridge that the mesh knows nothing of.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn outsider(&mut self, name: &str) -> Result<Site, Fault> {
-        self.pods += 1;
-        self.world.site(name, 9, self.pods)
+        let number = self.next_pod();
+        self.world.site(name, 9, number)
     }
 
     /// Waits until the pod's own agent captures it and the other one knows it. In a cluster the other one learns of it only when it

@@ -188,7 +188,7 @@ fn listener_key(cookie: u64, family: Family) -> ListenerKey {
 }
 
 /// Removing what is not there is done.
-fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), CaptureError> {
+pub(super) fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), CaptureError> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(()),

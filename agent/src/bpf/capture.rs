@@ -13,7 +13,7 @@ use aya::maps::{Array, MapData};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    CaptureConfig, CaptureError, OriginalDestinations, PodCounts, PodListeners, counts,
+    CaptureConfig, CaptureError, GroupEvents, OriginalDestinations, PodCounts, PodListeners, counts,
     link::Updated,
     load::{self, Constants, Source},
     log_lines::LogLines,
@@ -21,6 +21,7 @@ use super::{
     mounts,
     plan::{PodState, State},
 };
+use crate::netns::cookie_of_this_thread;
 
 /// Capture of this node's pods: programs, links and maps, pinned so that they outlive a crash of the agent.
 pub struct Capture {
@@ -37,6 +38,9 @@ pub struct Capture {
     destinations: OriginalDestinations,
     meanwhile: Vec<PodCounts>,
     log_lines: LogLines,
+    /// Cookie of the agent's own network namespace.
+    pub(super) home: u64,
+    events: Option<GroupEvents>,
 }
 
 /// It moves between threads of the control runtime.
@@ -110,7 +114,9 @@ impl Capture {
             heartbeat: Heartbeat { map: Arc::new(Mutex::new(heartbeat)) },
             destinations: OriginalDestinations::open(&config.bpffs_dir)?,
             meanwhile,
+            events: start_events(config, &mut object),
             log_lines: LogLines::open(&mut object),
+            home: cookie_of_this_thread().unwrap_or(0),
         })
     }
 
@@ -144,6 +150,11 @@ impl Capture {
         self.meanwhile.iter().map(named).collect()
     }
 
+    /// Control groups as they come and go, once; none where the kernel does not tell.
+    pub fn take_events(&mut self) -> Option<GroupEvents> {
+        self.events.take()
+    }
+
     /// Writes what the programs have logged since to the agent's log, target `posthaste::kernel`. Call it now and then.
     pub fn drain_log(&mut self) {
         self.log_lines.drain();
@@ -164,6 +175,12 @@ impl Capture {
         drop(self);
         remove_everything(&folder)
     }
+}
+
+/// The agent can do without: it looks by itself then.
+fn start_events(config: &CaptureConfig, object: &mut aya::Ebpf) -> Option<GroupEvents> {
+    let started = maps::open_events(&config.bpffs_dir).and_then(|ring| GroupEvents::start(object, ring));
+    started.inspect_err(|error| tracing::warn!(%error, "the kernel does not tell of control groups")).ok()
 }
 
 /// Removes all links, then all pins and the folder. The first error is told after everything was tried.

@@ -14,7 +14,7 @@ use aya::{
 };
 
 use super::{
-    CaptureConfig, CaptureError,
+    CaptureConfig, CaptureError, events,
     link::{self, Updated},
     maps,
 };
@@ -113,6 +113,13 @@ pub(super) fn try_all(config: &CaptureConfig) -> Result<(), CaptureError> {
     load_inbound(&mut object).map(drop)
 }
 
+/// The same for the programs that the agent can do without.
+pub(super) fn try_events(config: &CaptureConfig) -> Result<(), CaptureError> {
+    let constants = Constants::of(config);
+    let mut object = Source { pinned: false, ..Source::new(config, &constants) }.load(&NO_POD)?;
+    events::try_all(&mut object)
+}
+
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -200,7 +207,7 @@ fn check_layouts(config: &CaptureConfig) -> Result<(), CaptureError> {
     Ok(())
 }
 
-fn take<'a>(object: &'a mut Ebpf, program: &'static str) -> Result<&'a mut Program, CaptureError> {
+pub(super) fn take<'a>(object: &'a mut Ebpf, program: &'static str) -> Result<&'a mut Program, CaptureError> {
     object.program_mut(program).ok_or_else(|| CaptureError::Program {
         program,
         source: Box::new(ProgramError::IOError(io::Error::other("it is not in the embedded object"))),

@@ -21,7 +21,7 @@ use super::{MtlsMode, Problem, Snapshot, input::Inputs};
 
 /// Label on Namespaces (`enabled`) and Pods (`disabled`).
 pub const MESH_LABEL: &str = "posthaste.dev/mesh";
-/// Annotation on Pods: the path that names the network namespace.
+/// Annotation on Pods: the path that names the network namespace, where it is not found by the pod's cgroup.
 pub const NETNS_ANNOTATION: &str = "posthaste.dev/netns";
 /// Annotation on Pods: destination ports that leave uncaptured.
 pub const EXCLUDE_OUTBOUND_ANNOTATION: &str = "posthaste.dev/exclude-outbound-ports";
@@ -105,6 +105,8 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         local_pods: pods.local,
         not_http,
         uncaptured: pods.uncaptured,
+        bystanders: pods.bystanders,
+        has_strict: enrolment.values().any(|one| one.enabled && one.mtls == MtlsMode::Strict),
     };
     (snapshot, problems)
 }

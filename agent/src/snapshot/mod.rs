@@ -18,7 +18,9 @@ pub use authorization::Authorization;
 pub use elsewhere::{Elsewhere, PodKey};
 pub use load::{EndpointLoad, PodLoad, ServiceState};
 pub use lookup::{Peer, Route};
-pub use model::{Endpoint, FailMode, LocalPod, MtlsMode, Service, ServicePort, Snapshot, Workload};
+pub use model::{
+    Endpoint, FailMode, LocalPod, MtlsMode, NetnsSource, Service, ServicePort, Snapshot, Workload,
+};
 pub use policy::TrafficPolicy;
 pub use problem::Problem;
 pub use protocol::Protocol;

@@ -73,13 +73,22 @@ pub struct WorkloadLabels {
     pub cluster: Arc<str>,
 }
 
+/// How the network namespace of a pod is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NetnsSource {
+    /// By the path that the annotation `posthaste.dev/netns` names.
+    Path(PathBuf),
+    /// By a process in the pod's cgroup, which kubelet names by this uid.
+    Cgroup(Arc<str>),
+}
+
 /// An enrolled pod of this node.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LocalPod {
     /// The pod itself.
     pub workload: Arc<Workload>,
-    /// Path that names its network namespace (annotation `posthaste.dev/netns` in file mode).
-    pub netns: PathBuf,
+    /// How its network namespace is found.
+    pub netns: NetnsSource,
     /// What the kernel does while no agent lives.
     pub fail_mode: FailMode,
     /// Destination ports that leave uncaptured, sorted.
@@ -181,4 +190,8 @@ pub struct Snapshot {
     pub not_http: HashSet<SocketAddr>,
     /// Pods of this node that are not captured, with the reason (host network, not labelled, ...).
     pub uncaptured: Vec<(Arc<Workload>, String)>,
+    /// The same pods by the uids that kubelet names their cgroups by.
+    pub bystanders: HashSet<Arc<str>>,
+    /// Some namespace is enrolled and strict, so that a pod which nobody knows yet may be one of its own.
+    pub has_strict: bool,
 }

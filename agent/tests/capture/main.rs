@@ -4,6 +4,7 @@
 mod inbound;
 mod lifetime;
 mod outbound;
+mod unenrolled;
 mod world;
 
 use std::{

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use super::{
     labels,
     policy::Policies,
 };
-use crate::snapshot::{LocalPod, Problem, Snapshot, SpiffeId, Workload, input::Pod};
+use crate::snapshot::{LocalPod, NetnsSource, Problem, Snapshot, SpiffeId, Workload, input::Pod};
 
 /// What the pods amount to; the fields are the snapshot's.
 #[derive(Default)]
@@ -26,6 +26,7 @@ pub(super) struct Pods {
     pub(super) local: HashMap<Arc<str>, Arc<LocalPod>>,
     pub(super) uncaptured: Vec<(Arc<Workload>, String)>,
     pub(super) on_host: HashSet<Arc<str>>,
+    pub(super) bystanders: HashSet<Arc<str>>,
 }
 
 /// What namespaces and policies ask for.
@@ -41,7 +42,7 @@ struct Reader<'input> {
     context: &'input Context,
     previous: Option<&'input Snapshot>,
     /// Network namespaces of this node's pods.
-    taken: HashSet<PathBuf>,
+    taken: HashSet<NetnsSource>,
     uids: HashSet<Arc<str>>,
     problems: &'input mut Vec<Problem>,
     pods: Pods,
@@ -67,6 +68,26 @@ pub(super) fn read(
     let mut pods = reader.pods;
     pods.uncaptured.sort_by(|(a, _), (b, _)| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     pods
+}
+
+/// What kubelet calls a pod in its cgroup: a static pod is known there by the hash of its manifest, which the mirror in the API
+/// carries as an annotation (kubelet's `ConfigMirrorAnnotationKey`).
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+fn uid_of_kubelet(pod: &Pod) -> &str {
+    pod.metadata.annotations.get(MIRROR_ANNOTATION).map_or(&pod.metadata.uid, String::as_str)
+}
+
+/// By the pod's cgroup, for pods that come from an API server.
+fn cgroup(pod: &Pod) -> Result<NetnsSource, String> {
+    let uid = uid_of_kubelet(pod);
+    // An object without uid is known by `namespace/name`, which no cgroup is called.
+    if uid.contains('/') {
+        return Err(format!(
+            "has neither a uid nor an annotation {NETNS_ANNOTATION} that names its network namespace"
+        ));
+    }
+    Ok(NetnsSource::Cgroup(uid.into()))
 }
 
 fn is_live(pod: &Pod) -> bool {
@@ -101,7 +122,10 @@ impl Reader<'_> {
         };
         match captured {
             Ok(netns) => self.local(pod, workload, netns, settings),
-            Err(reason) => self.pods.uncaptured.push((workload, reason)),
+            Err(reason) => {
+                self.pods.uncaptured.push((workload, reason));
+                self.pods.bystanders.insert(uid_of_kubelet(pod).into());
+            }
         }
     }
 
@@ -157,28 +181,32 @@ impl Reader<'_> {
         }
     }
 
-    /// Where the pod's network namespace is found, or why it is not captured.
-    fn netns(&mut self, pod: &Pod) -> Result<PathBuf, String> {
-        let Some(path) = pod.metadata.annotations.get(NETNS_ANNOTATION).filter(|path| !path.is_empty())
-        else {
-            return Err(format!("has no annotation {NETNS_ANNOTATION} that names its network namespace"));
+    /// How the pod's network namespace is found, or why it is not captured.
+    fn netns(&mut self, pod: &Pod) -> Result<NetnsSource, String> {
+        let named = pod.metadata.annotations.get(NETNS_ANNOTATION).filter(|path| !path.is_empty());
+        let (source, field) = match named {
+            Some(path) => (self.netns_path(pod, path)?, format!("metadata.annotations[{NETNS_ANNOTATION}]")),
+            None => (cgroup(pod)?, "metadata.uid".to_owned()),
         };
-        let field = format!("metadata.annotations[{NETNS_ANNOTATION}]");
-        if !Path::new(path).is_absolute() {
-            let reason = format!("`{path}` is not an absolute path; write it as `/run/netns/NAME`");
+        if !self.taken.insert(source.clone()) {
+            let shown = named.map_or(uid_of_kubelet(pod), String::as_str);
+            let reason = format!("`{shown}` names a newer pod too; give each pod its own network namespace");
             self.problem(pod, &field, reason.clone());
             return Err(reason);
         }
-        if !self.taken.insert(path.into()) {
-            let reason =
-                format!("`{path}` is the network namespace of a newer pod too; give each pod its own");
-            self.problem(pod, &field, reason.clone());
-            return Err(reason);
-        }
-        Ok(path.into())
+        Ok(source)
     }
 
-    fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: PathBuf, settings: Enrolment) {
+    fn netns_path(&mut self, pod: &Pod, path: &str) -> Result<NetnsSource, String> {
+        if Path::new(path).is_absolute() {
+            return Ok(NetnsSource::Path(path.into()));
+        }
+        let reason = format!("`{path}` is not an absolute path; write it as `/run/netns/NAME`");
+        self.problem(pod, &format!("metadata.annotations[{NETNS_ANNOTATION}]"), reason.clone());
+        Err(reason)
+    }
+
+    fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: NetnsSource, settings: Enrolment) {
         let last = self.previous.and_then(|previous| previous.local_pods.get(&pod.metadata.uid));
         let authorization =
             self.asked.authorizations.of(pod, &workload.addresses, settings.default_deny).into();
