@@ -71,17 +71,12 @@ impl Driver {
 }
 
 impl Mesh {
-    /// Gives each node a root of its own for the cgroups of its pods. Before the agents start.
-    ///
-    /// # Errors
-    /// The folders cannot be made.
-    pub fn split_cgroups(&mut self) -> Result<(), Fault> {
+    /// Gives each agent the cgroups of its own node as root: the agent's own and those of pods as kubelet makes them, and no
+    /// others. Before the agents start.
+    pub fn split_cgroups(&mut self) {
         for agent in [&mut self.a, &mut self.b] {
-            let root = self.world.cgroup().path().join(node_folder(&agent.node().to_owned()));
-            fs::create_dir_all(&root).doing(format!("make {}", root.display()))?;
-            agent.settings.cgroup_root = root;
+            agent.settings.cgroup_root = self.world.cgroup().path().join(node_folder(agent.node()));
         }
-        Ok(())
     }
 
     /// What kubelet does first: the cgroup, the network namespace (by CNI), no process yet. The object is not written.
@@ -131,8 +126,9 @@ impl Mesh {
     }
 }
 
-fn node_folder(node: &str) -> String {
-    format!("kubelet-{node}")
+/// Where the cgroups of a node are, below that of the world.
+pub(crate) fn node_folder(node: &str) -> String {
+    format!("machine-{node}")
 }
 
 impl KubeletPod {

@@ -4,6 +4,7 @@ use crate::{
     Agent, Authority, EndpointSpec, Fault, ServiceSpec, Site, World,
     agent::{AgentSettings, wait_json},
     cluster::{Cluster, Mirror, Shared},
+    kubelet,
     manifests::Manifests,
     objects::{self, PodSpec},
 };
@@ -107,7 +108,8 @@ impl Mesh {
             extra: Vec::new(),
         };
         let node = |name: &str, number: u8| {
-            let site = world.site(&format!("node-{name}"), 1, number)?;
+            let folder = format!("{}/agent", kubelet::node_folder(name));
+            let site = world.site_in(&format!("node-{name}"), 1, number, &folder)?;
             let settings = AgentSettings { zone: Some(format!("zone-{name}")), ..settings.clone() };
             Agent::prepare(site, settings, world.folder(), world.prefix())
         };

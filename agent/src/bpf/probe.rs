@@ -9,7 +9,7 @@ use aya::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::{CaptureConfig, link, load, mounts};
+use super::{CaptureConfig, link, load, mounts, neighbours};
 use crate::netns::cookie_of_this_thread;
 
 /// One thing that capture needs.
@@ -34,6 +34,7 @@ pub fn probe() -> Vec<Requirement> {
     requirements.extend(helpers());
     requirements.extend(maps());
     requirements.extend([links(), memory(), cookie(), transparent(), object(), group_events()]);
+    requirements.push(service_addresses());
     requirements
 }
 
@@ -184,6 +185,20 @@ fn group_events() -> Requirement {
         result.map_err(|error| error.to_string()),
         "the agent looks for new pods ten times a second instead; a kernel from 5.8 on with tracepoints tells at once",
     )
+}
+
+/// Whether the connect hooks see the addresses of services, wherever the programs of others are attached.
+fn service_addresses() -> Requirement {
+    let programs = crate::cgroup::unified_root().map(|root| neighbours::connect_programs(&root));
+    let programs = programs.and_then(Result::ok).unwrap_or_default();
+    let (result, advice) = match neighbours::balancer(&programs) {
+        Some((who, advice)) => {
+            (Err(format!("{who} translates at the socket: {}", programs.join(", "))), advice)
+        }
+        None if programs.is_empty() => (Ok("no program of others is at the connect hook".to_owned()), ""),
+        None => (Ok(format!("at the connect hook, in order: {}", programs.join(", "))), ""),
+    };
+    wish("service addresses at the socket", result, advice)
 }
 
 /// Settings to load with where nothing is attached.

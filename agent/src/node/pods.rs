@@ -140,9 +140,9 @@ impl Pods {
         self.enrolled.clear();
     }
 
-    /// Cookie and uid of every enrolled pod.
-    pub fn cookies(&self) -> impl Iterator<Item = (u64, &Arc<LocalPod>)> {
-        self.enrolled.values().map(|enrolled| (enrolled.namespace.cookie(), &enrolled.pod))
+    /// The pods that are captured, listeners and all.
+    pub fn captured(&self) -> impl Iterator<Item = &LocalPod> {
+        self.enrolled.values().filter(|enrolled| enrolled.plumbing.is_some()).map(|enrolled| &*enrolled.pod)
     }
 
     /// When to look again for pods that are being made; none where nothing is to be gained by it.

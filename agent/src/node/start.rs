@@ -31,7 +31,7 @@ use crate::{
     netns::{NamespaceThreads, SocketOptions},
     observe::{
         AccessLog, ConnectionLimits, Connections, Enrolments, SeriesTable, access_log::AccessLogError,
-        monotonic_ns, otlp::OtlpError,
+        clock::wall_ns, monotonic_ns, otlp::OtlpError,
     },
     snapshot::Snapshot,
     worker::{Command, ConnectLimits, Peers, Shared, WorkerHandle, peers::AskForPod},
@@ -215,7 +215,8 @@ impl Agent {
             node_addresses: addresses::of_node(&arguments.node_address).await,
             enrolments,
         };
-        let publisher = Publisher::new(published.clone(), settings::context(&arguments));
+        let started = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
+        let publisher = Publisher::new(published.clone(), settings::context(&arguments), started);
         let locator = Locator::new(&cgroup_root, arguments.cgroup_root.is_some());
         let wakeups = Wakeups::new(kernel.take_events())?;
         let appearances = Appearances::new(wakeups.kernel_tells(), monotonic_ns());
@@ -319,6 +320,7 @@ impl Agent {
 
     async fn follow_pods(&mut self, snapshot: &Snapshot) {
         let problems = self.pods.follow(snapshot, &self.kernel, &self.workers).await;
+        self.publisher.publish_captured(self.pods.captured());
         self.publisher.publish_problems(problems);
     }
 

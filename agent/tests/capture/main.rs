@@ -3,6 +3,7 @@
 
 mod inbound;
 mod lifetime;
+mod neighbours;
 mod outbound;
 mod unenrolled;
 mod world;
