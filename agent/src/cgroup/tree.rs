@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::DirEntryExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{mounts, path};
@@ -14,6 +15,8 @@ use super::{mounts, path};
 const DEEPEST: usize = 8;
 /// Folders that one search looks at, at most.
 const MOST_FOLDERS: usize = 10_000;
+/// Between two searches on a machine that has no pods.
+const SEARCH_EVERY: Duration = Duration::from_secs(5);
 
 /// Where pods are looked for.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct Tree {
     roots: Vec<PathBuf>,
     /// The folder of all pods, once it was found, and whether it is of version 2.
     kubepods: Option<(PathBuf, bool)>,
+    /// When it was last searched in vain.
+    searched: Option<Instant>,
 }
 
 /// The folder of one pod.
@@ -50,14 +55,22 @@ impl Tree {
         if !is_chosen {
             roots.extend(mounts::legacy_roots());
         }
-        Self { roots, kubepods: None }
+        Self { roots, kubepods: None, searched: None }
+    }
+
+    /// Pods have just appeared: the next scan searches at once.
+    pub fn expect_pods(&mut self) {
+        self.searched = None;
     }
 
     /// Reads which pods there are now.
     pub fn scan(&mut self) -> Scan {
-        if self.kubepods.as_ref().is_none_or(|(folder, _)| !folder.exists()) {
-            self.kubepods =
-                self.roots.iter().enumerate().find_map(|(at, root)| Some((search(root)?, at == 0)));
+        let is_known = self.kubepods.as_ref().is_some_and(|(folder, _)| folder.exists());
+        let is_time = self.searched.is_none_or(|at| at.elapsed() >= SEARCH_EVERY);
+        if !is_known && is_time {
+            let mut roots = self.roots.iter().enumerate();
+            self.kubepods = roots.find_map(|(at, root)| Some((search(root)?, at == 0)));
+            self.searched = self.kubepods.is_none().then(Instant::now);
         }
         let mut scan = Scan::default();
         let Some((kubepods, unified)) = &self.kubepods else { return scan };
@@ -176,6 +189,8 @@ mod tests {
         let mut tree = Tree::new(root.path(), true);
         assert!(tree.scan().pods.is_empty());
         fs::create_dir_all(root.path().join(format!("kubepods/pod{ONE}"))).unwrap();
+        assert!(tree.scan().pods.is_empty(), "it searches now and then");
+        tree.expect_pods();
         assert_eq!(tree.scan().pods.len(), 1);
         fs::remove_dir_all(root.path().join("kubepods")).unwrap();
         fs::create_dir_all(root.path().join(format!("kubelet/kubepods/pod{ONE}"))).unwrap();

@@ -55,6 +55,11 @@ impl Locator {
         }
     }
 
+    /// Pods have just appeared.
+    pub fn expect_pods(&mut self) {
+        self.tree.expect_pods();
+    }
+
     /// Reads which pods have cgroups now.
     pub fn rescan(&mut self) {
         self.scan = self.tree.scan();

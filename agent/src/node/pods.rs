@@ -155,7 +155,11 @@ impl Pods {
     /// [`Pods::follow`].
     pub fn is_worth_following(&mut self, snapshot: &Snapshot, events: &[GroupEvent]) -> bool {
         if !events.is_empty() {
-            return self.appearances.note_all(events);
+            let about_pods = self.appearances.note_all(events);
+            if about_pods {
+                self.locator.expect_pods();
+            }
+            return about_pods;
         }
         self.locator.rescan();
         self.appearances.waiting(0).any(|(uid, ..)| {
