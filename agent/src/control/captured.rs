@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_told() {
-        let table: [(&[&str], &str, &[&str], &[(&str, Option<&str>)]); 4] = [
+        type Uids = &'static [&'static str];
+        type Told = &'static [(&'static str, Option<&'static str>)];
+        let table: [(Uids, &str, Uids, Told); 4] = [
             (&[], "a/1", &["x", "y"], &[("x", Some("a/1")), ("y", Some("a/1"))]),
             (&["x", "y"], "a/1", &["x", "y"], &[]),
             (&["x", "y"], "a/1", &["y", "z"], &[("x", None), ("z", Some("a/1"))]),
