@@ -27,6 +27,18 @@ const TICKS: u64 = 100;
 /// Nested folders of a container that are looked into, at most.
 const DEEPEST: usize = 8;
 
+/// One process of a pod.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    pid: u32,
+    parent: u32,
+    /// Nanoseconds since boot.
+    started_ns: u64,
+    /// Its network namespace, and that of its parent where that can be seen.
+    file: NamespaceFile,
+    of_parent: Option<NamespaceFile>,
+}
+
 /// Looks through the processes of a pod's cgroup; `nodes` are network namespaces that are no pod's.
 #[must_use]
 pub fn search(pod: &Path, nodes: &[NamespaceFile]) -> Search {
@@ -35,10 +47,17 @@ pub fn search(pod: &Path, nodes: &[NamespaceFile]) -> Search {
     if pids.contains(&0) {
         return Search::Hidden;
     }
-    let seen: Vec<(u64, PathBuf, NamespaceFile)> = pids.iter().filter_map(|pid| look(*pid)).collect();
-    let is_nodes = |file: &NamespaceFile| nodes.contains(file);
-    match seen.iter().filter(|(_, _, file)| !is_nodes(file)).min_by_key(|(started, ..)| *started) {
-        Some((started, path, _)) => Search::Found(path.clone(), *started),
+    choose(&pids.into_iter().filter_map(look).collect::<Vec<_>>(), nodes)
+}
+
+/// The oldest process that is in a namespace of its own. One that shares that of a parent outside of the pod was put into the cgroup by
+/// the runtime and is on its way into the namespace (or the pod is of the host's network).
+fn choose(seen: &[Seen], nodes: &[NamespaceFile]) -> Search {
+    let from_outside = |one: &Seen| seen.iter().all(|other| other.pid != one.parent);
+    let is_on_its_way = |one: &Seen| from_outside(one) && one.of_parent == Some(one.file);
+    let inside = seen.iter().filter(|one| !nodes.contains(&one.file) && !is_on_its_way(one));
+    match inside.min_by_key(|one| one.started_ns) {
+        Some(one) => Search::Found(namespace_path(one.pid), one.started_ns),
         None if seen.is_empty() => Search::Empty,
         None => Search::OnlyNodes,
     }
@@ -49,8 +68,8 @@ pub fn search(pod: &Path, nodes: &[NamespaceFile]) -> Search {
 pub fn in_namespace(pod: &Path, namespace: NamespaceFile) -> Option<PathBuf> {
     let mut pids = Vec::new();
     collect(pod, 0, &mut pids);
-    let mut found = pids.into_iter().filter_map(look).filter(|(_, _, file)| *file == namespace);
-    found.next().map(|(_, path, _)| path)
+    let mut found = pids.into_iter().filter_map(look).filter(|one| one.file == namespace);
+    found.next().map(|one| namespace_path(one.pid))
 }
 
 /// Process ids of a folder and those below; 0 stands for one of another process namespace.
@@ -67,19 +86,24 @@ fn collect(folder: &Path, depth: usize, pids: &mut Vec<u32>) {
     }
 }
 
-/// When a process started, the path of its network namespace and which one that is. A zombie has none any more.
-fn look(pid: u32) -> Option<(u64, PathBuf, NamespaceFile)> {
+/// What there is to know of a process. A zombie has no namespace any more.
+fn look(pid: u32) -> Option<Seen> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    let file = NamespaceFile::of(&path)?;
-    Some((started(&stat)?, path, file))
+    let (parent, started_ns) = parent_and_start(&stat)?;
+    let of = |pid| NamespaceFile::of(&namespace_path(pid));
+    Some(Seen { pid, parent, started_ns, file: of(pid)?, of_parent: of(parent) })
 }
 
-/// Field 22 of `/proc/PID/stat` in nanoseconds; the name in field 2 may hold anything, also brackets.
-fn started(stat: &str) -> Option<u64> {
+fn namespace_path(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
+/// Fields 4 and 22 of `/proc/PID/stat`, the latter in nanoseconds; the name in field 2 may hold anything, also brackets.
+fn parent_and_start(stat: &str) -> Option<(u32, u64)> {
     let (_, rest) = stat.rsplit_once(") ")?;
+    let parent = rest.split(' ').nth(1)?.parse().ok()?;
     let ticks: u64 = rest.split(' ').nth(19)?.parse().ok()?;
-    Some(ticks.saturating_mul(1_000_000_000 / TICKS))
+    Some((parent, ticks.saturating_mul(1_000_000_000 / TICKS)))
 }
 
 #[cfg(test)]
@@ -88,15 +112,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_when_a_process_started() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4321 1000 2 18446744073709551615";
-        assert_eq!(started(stat), Some(43_210_000_000));
-        assert_eq!(started("garbage"), None);
+    fn reads_when_a_process_started_and_by_whom() {
+        let stat = "7 (a) b) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4321 1000 2 18446744073709551615";
+        assert_eq!(parent_and_start(stat), Some((3, 43_210_000_000)));
+        assert_eq!(parent_and_start("garbage"), None);
+    }
+
+    #[test]
+    fn the_oldest_process_with_a_namespace_of_its_own_counts() {
+        let file = |name: &str| NamespaceFile::of(&Path::new("/proc/self/ns").join(name)).unwrap();
+        let (node, pod, nested) = (file("net"), file("uts"), file("ipc"));
+        let one =
+            |pid, parent, started_ns, file, of_parent| Seen { pid, parent, started_ns, file, of_parent };
+        let pause = one(10, 1, 50, pod, Some(node));
+        let found = |pid, started_ns| Search::Found(namespace_path(pid), started_ns);
+        let table: [(&str, &[Seen], &[NamespaceFile], Search); 8] = [
+            ("nobody", &[], &[node], Search::Empty),
+            ("pause", &[pause], &[node], found(10, 50)),
+            ("host network", &[one(10, 1, 50, node, Some(node))], &[node], Search::OnlyNodes),
+            ("on its way, node unknown", &[one(10, 1, 50, node, Some(node))], &[], Search::OnlyNodes),
+            ("parent not to be seen", &[one(10, 1, 50, pod, None)], &[node], found(10, 50)),
+            ("a child of the pod's", &[one(11, 10, 60, pod, Some(pod)), pause], &[], found(10, 50)),
+            ("a node inside", &[one(12, 10, 70, nested, Some(pod)), pause], &[node], found(10, 50)),
+            ("joining", &[one(13, 1, 40, node, Some(node)), pause], &[], found(10, 50)),
+        ];
+        for (what, seen, nodes, expected) in table {
+            assert_eq!(choose(seen, nodes), expected, "{what}");
+        }
     }
 
     /// A folder like a cgroup's, with this very process in it.
     #[test]
-    fn only_a_namespace_that_is_not_the_nodes_counts() {
+    fn processes_are_read_from_the_folders_of_a_pod() {
         let pod = tempfile::tempdir().unwrap();
         let container = pod.path().join("cri-containerd-1.scope");
         fs::create_dir(&container).unwrap();
@@ -104,10 +151,7 @@ mod tests {
         fs::write(container.join("cgroup.procs"), format!("{}\n", std::process::id())).unwrap();
         let own = NamespaceFile::of(Path::new("/proc/self/ns/net")).unwrap();
         assert_eq!(search(pod.path(), &[own]), Search::OnlyNodes);
-        let Search::Found(path, started) = search(pod.path(), &[]) else { panic!("not found") };
-        assert_eq!(path, Path::new(&format!("/proc/{}/ns/net", std::process::id())));
-        assert!(started > 0);
-        assert_eq!(in_namespace(pod.path(), own), Some(path));
+        assert_eq!(in_namespace(pod.path(), own), Some(namespace_path(std::process::id())));
         let other = NamespaceFile::of(Path::new("/proc/self/ns/uts")).unwrap();
         assert_eq!(in_namespace(pod.path(), other), None);
         fs::write(container.join("cgroup.procs"), "0\n").unwrap();

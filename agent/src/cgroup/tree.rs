@@ -1,5 +1,6 @@
-//! The pods below a root of control groups. The folder of all pods (`kubepods…`) is searched once and kept in mind; a scan then
-//! reads that folder and those of the qualities of service, and nothing of the rest of the machine.
+//! The pods below a root of control groups. The folders of all pods (`kubepods…`; two on a node whose kubelet has changed its driver)
+//! are searched once and kept in mind; a scan then reads those and the ones of the qualities of service, and nothing of the rest of
+//! the machine.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,9 +24,10 @@ const SEARCH_EVERY: Duration = Duration::from_secs(5);
 pub struct Tree {
     /// Of version 2 first.
     roots: Vec<PathBuf>,
-    /// The folder of all pods, once it was found, and whether it is of version 2.
-    kubepods: Option<(PathBuf, bool)>,
-    /// When it was last searched in vain.
+    /// The folders of all pods that were found, and whether they are of version 2.
+    kubepods: Vec<PathBuf>,
+    unified: bool,
+    /// When they were last searched.
     searched: Option<Instant>,
 }
 
@@ -55,27 +57,24 @@ impl Tree {
         if !is_chosen {
             roots.extend(mounts::legacy_roots());
         }
-        Self { roots, kubepods: None, searched: None }
+        Self { roots, kubepods: Vec::new(), unified: true, searched: None }
     }
 
-    /// Pods have just appeared: the next scan searches at once.
+    /// A pod has appeared that no scan has found: the next one searches at once.
     pub fn expect_pods(&mut self) {
         self.searched = None;
     }
 
     /// Reads which pods there are now.
     pub fn scan(&mut self) -> Scan {
-        let is_known = self.kubepods.as_ref().is_some_and(|(folder, _)| folder.exists());
-        let is_time = self.searched.is_none_or(|at| at.elapsed() >= SEARCH_EVERY);
-        if !is_known && is_time {
-            let mut roots = self.roots.iter().enumerate();
-            self.kubepods = roots.find_map(|(at, root)| Some((search(root)?, at == 0)));
-            self.searched = self.kubepods.is_none().then(Instant::now);
+        let is_known = !self.kubepods.is_empty() && self.kubepods.iter().all(|folder| folder.exists());
+        let is_time = self.searched.is_none_or(|at| !is_known && at.elapsed() >= SEARCH_EVERY);
+        if is_time {
+            self.search();
         }
         let mut scan = Scan::default();
-        let Some((kubepods, unified)) = &self.kubepods else { return scan };
-        let mut groups = vec![kubepods.clone()];
-        scan.groups.extend(id_of(kubepods));
+        let mut groups = self.kubepods.clone();
+        scan.groups.extend(groups.iter().filter_map(|folder| id_of(folder)));
         while let Some(group) = groups.pop() {
             for (name, folder) in folders(&group) {
                 if let Some(uid) = path::pod_uid(&name) {
@@ -86,33 +85,39 @@ impl Tree {
                 }
             }
         }
-        if !unified {
+        if !self.unified {
             scan.groups.clear();
         }
         scan
+    }
+
+    fn search(&mut self) {
+        let found = self.roots.iter().map(|root| search(root)).enumerate();
+        let (at, found) = found.into_iter().find(|(_, found)| !found.is_empty()).unwrap_or_default();
+        (self.unified, self.kubepods, self.searched) = (at == 0, found, Some(Instant::now()));
     }
 }
 
 /// Whether pods are somewhere below.
 pub(super) fn has_pods(root: &Path) -> bool {
-    search(root).is_some()
+    !search(root).is_empty()
 }
 
-/// The folder of all pods: the first in breadth, since containers may hold nodes of their own.
-fn search(root: &Path) -> Option<PathBuf> {
+/// The folders of all pods; not looked into, since containers may hold nodes of their own.
+fn search(root: &Path) -> Vec<PathBuf> {
     let mut waiting = VecDeque::from([(root.to_path_buf(), 0)]);
+    let mut kubepods = Vec::new();
     for _ in 0..MOST_FOLDERS {
-        let (folder, depth) = waiting.pop_front()?;
+        let Some((folder, depth)) = waiting.pop_front() else { break };
         for (name, found) in folders(&folder) {
             if path::is_kubepods(&name) {
-                return Some(found.path);
-            }
-            if depth < DEEPEST {
+                kubepods.push(found.path);
+            } else if depth < DEEPEST {
                 waiting.push_back((found.path, depth + 1));
             }
         }
     }
-    None
+    kubepods
 }
 
 /// Names and ids of the folders in a folder; one that has just gone has none.
@@ -183,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_driver_has_changed_has_two() {
+        let (_root, scan) = laid_out(&[
+            format!("kubepods/pod{ONE}"),
+            format!("kubepods.slice/kubepods-pod{}.slice", TWO.replace('-', "_")),
+        ]);
+        assert_eq!((scan.pods.len(), scan.groups.len()), (2, 2));
+    }
+
+    #[test]
     fn pods_that_come_later_and_a_folder_that_goes() {
         let (root, scan) = laid_out(&["system.slice".to_owned()]);
         assert_eq!(scan, Scan::default());
@@ -194,6 +208,7 @@ mod tests {
         assert_eq!(tree.scan().pods.len(), 1);
         fs::remove_dir_all(root.path().join("kubepods")).unwrap();
         fs::create_dir_all(root.path().join(format!("kubelet/kubepods/pod{ONE}"))).unwrap();
+        tree.expect_pods();
         assert_eq!(tree.scan().pods.len(), 1);
     }
 }

@@ -3,7 +3,11 @@
 //! The kernel tells of the first process of a pod; that process then joins the pod's network namespace, of which nothing
 //! tells. It takes the runtime some milliseconds, in which the agent looks again and again.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use agent_common::CgroupChange;
 
@@ -43,18 +47,18 @@ impl Appearances {
         Self { kernel_tells, since_ns: now_ns, seen: HashMap::new(), waiting: HashMap::new() }
     }
 
-    /// What the kernel told; whether any of it is about pods.
-    pub fn note_all(&mut self, events: &[GroupEvent]) -> bool {
-        let mut about_pods = false;
+    /// What the kernel told; the pods that it is about.
+    pub fn note_all(&mut self, events: &[GroupEvent]) -> BTreeSet<String> {
+        let mut pods = BTreeSet::new();
         for event in events {
             for pod in path::parse(&event.path) {
-                about_pods = true;
+                pods.insert(pod.uid.clone());
                 if event.change == CgroupChange::Populated && event.at_ns >= self.since_ns {
                     self.note(pod.uid, event.at_ns);
                 }
             }
         }
-        about_pods
+        pods
     }
 
     /// The kernel told of the first process of a cgroup of the pod; the earliest counts.

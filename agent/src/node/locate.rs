@@ -1,6 +1,9 @@
 //! Finds the network namespaces of this node's pods: by the path that an annotation names, or by a process in the pod's cgroup.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     cgroup::{Scan, Search, Tree, process},
@@ -55,9 +58,12 @@ impl Locator {
         }
     }
 
-    /// Pods have just appeared.
-    pub fn expect_pods(&mut self) {
-        self.tree.expect_pods();
+    /// The kernel told of these pods: one that is in no folder that is known may be in a new one.
+    pub fn expect(&mut self, uids: &BTreeSet<String>) {
+        self.rescan();
+        if uids.iter().any(|uid| !self.scan.pods.contains_key(uid)) {
+            self.tree.expect_pods();
+        }
     }
 
     /// Reads which pods have cgroups now.
@@ -97,10 +103,12 @@ impl Locator {
         }
         let NetnsSource::Cgroup(uid) = source else { return false };
         let Some(cgroup) = self.scan.pods.get(&**uid) else { return false };
-        if let Some(path) = process::in_namespace(&cgroup.path, namespace.file()) {
-            *named = path;
-            return true;
-        }
-        !matches!(process::search(&cgroup.path, &self.nodes), Search::Found(..))
+        // A process of the node that is on its way into the pod may arrive between two looks: one that has it decides.
+        let Search::Found(path, _) = process::search(&cgroup.path, &self.nodes) else { return true };
+        let is_it = NamespaceFile::of(&path) == Some(namespace.file());
+        let path = if is_it { Some(path) } else { process::in_namespace(&cgroup.path, namespace.file()) };
+        let still = path.is_some();
+        *named = path.unwrap_or_default();
+        still
     }
 }

@@ -155,11 +155,9 @@ impl Pods {
     /// [`Pods::follow`].
     pub fn is_worth_following(&mut self, snapshot: &Snapshot, events: &[GroupEvent]) -> bool {
         if !events.is_empty() {
-            let about_pods = self.appearances.note_all(events);
-            if about_pods {
-                self.locator.expect_pods();
-            }
-            return about_pods;
+            let pods = self.appearances.note_all(events);
+            self.locator.expect(&pods);
+            return !pods.is_empty();
         }
         self.locator.rescan();
         self.appearances.waiting(0).any(|(uid, ..)| {

@@ -31,7 +31,7 @@ fn proxy(world: &World, service: SocketAddr, endpoint: SocketAddr) {
         "table ip kube-proxy {{\n\
          chain services {{ type nat hook prerouting priority dstnat; \
          ip daddr {ip} tcp dport {port} counter dnat to {endpoint}; }}\n\
-         chain masquerade {{ type nat hook postrouting priority srcnat; ct status dnat masquerade; }}\n}}\n"
+         chain answers {{ type nat hook postrouting priority srcnat; ct status dnat masquerade; }}\n}}\n"
     );
     nft(world, &["-f", "-"], &rules);
 }
