@@ -14,10 +14,10 @@ pub mod outbound;
 pub mod unenrolled;
 
 pub use address::{Address, Destination};
-pub use cgroup_event::{CgroupChange, CgroupEvent};
+pub use cgroup_event::{CgroupChange, CgroupEvent, Root};
 pub use counters::{COUNTERS, Counter, PodCounters};
 pub use keys::{Direction, ExcludedPort, FlowKey, ListenerKey, PodSettings};
-pub use unenrolled::{Judging, Standing};
+pub use unenrolled::{Judging, NewFolder, Standing};
 
 /// `AF_INET` as the kernel numbers it.
 pub const FAMILY_V4: u32 = 2;

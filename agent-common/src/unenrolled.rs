@@ -23,7 +23,7 @@ pub struct Standing {
     pub passed: u64,
 }
 
-/// What holds for all pods that are not captured. 8 + 8 + 8 = 24 bytes.
+/// What holds for all pods that are not captured. 8 + 8 + 8 + 8 = 32 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Judging {
@@ -33,10 +33,24 @@ pub struct Judging {
     pub home: u64,
     /// How long a pod that nobody has judged is refused after it was first seen, nanoseconds.
     pub unknown_limit_ns: u64,
+    /// All folders of pods that were made before are among the groups that the agent has told, nanoseconds of `CLOCK_MONOTONIC`.
+    pub read_ns: u64,
+}
+
+/// Folders of all pods as they are made, told by the tracepoint: what is in one that the agent has not read yet is nowhere else to be
+/// found. 8 + 8 = 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct NewFolder {
+    /// When the last one was made, nanoseconds of `CLOCK_MONOTONIC`; 0 where none was.
+    pub made_ns: u64,
+    /// Connections that were refused because a pod may be in it.
+    pub refused: u64,
 }
 
 const _: () = assert!(size_of::<Standing>() == 4 + 4 + 8 + 8 + 8);
-const _: () = assert!(size_of::<Judging>() == 8 + 8 + 8);
+const _: () = assert!(size_of::<Judging>() == 8 + 8 + 8 + 8);
+const _: () = assert!(size_of::<NewFolder>() == 8 + 8);
 
 impl Standing {
     /// The group is no pod: those in it are, or hold pods in turn.
@@ -88,6 +102,20 @@ pub fn decide(
     Verdict::Pass
 }
 
+/// Decides for a process that is in no pod that is known, and in a network namespace that is not the node's. It may be of a pod in a
+/// folder that was made at `made_ns` and that the agent, who has read all of before `read_ns`, does not know yet.
+#[inline(always)]
+pub fn decide_nowhere(
+    made_ns: u64,
+    read_ns: u64,
+    now_ns: u64,
+    limit_ns: u64,
+    attempt: impl FnOnce() -> Attempt,
+) -> Verdict {
+    let is_unread = made_ns > read_ns && now_ns.saturating_sub(made_ns) < limit_ns;
+    if is_unread && leaves_pod(&attempt()) { Verdict::Refuse } else { Verdict::Pass }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -129,5 +157,21 @@ mod tests {
             assert_eq!(decide(flags, age, 100, &attempt, || alive), verdict, "{what}");
         }
         assert_eq!(decide(UNKNOWN, 0, 0, &tcp, || true), PassCounted, "a limit of 0 lets them go");
+    }
+    #[test]
+    fn a_folder_of_pods_that_nobody_has_read_holds_who_is_nowhere() {
+        use Verdict::{Pass, Refuse};
+        let (tcp, udp) = (attempt(1, 6, 0, "10.0.0.1"), attempt(2, 17, 0, "10.0.0.1"));
+        // (what, made, read, now, attempt, verdict); the limit is 100
+        let table = [
+            ("none was made", 0, 0, 50, tcp, Pass),
+            ("made and not read", 50, 40, 60, tcp, Refuse),
+            ("udp", 50, 40, 60, udp, Pass),
+            ("read since", 50, 50, 60, tcp, Pass),
+            ("nobody reads", 50, 40, 150, tcp, Pass),
+        ];
+        for (what, made, read, now, attempt, verdict) in table {
+            assert_eq!(decide_nowhere(made, read, now, 100, || attempt), verdict, "{what}");
+        }
     }
 }

@@ -3,14 +3,14 @@
 
 use agent_common::{
     Address, COUNTERS, Counter, Destination, Direction, ExcludedPort, FlowKey, Judging, ListenerKey,
-    PodCounters, PodSettings, Standing, liveness,
+    NewFolder, PodCounters, PodSettings, Root, Standing, cgroup_event::PATH_BYTES, liveness,
 };
 use aya_ebpf::{
     Global,
     btf_maps::SkStorage,
     helpers::bpf_ktime_get_ns,
     macros::{btf_map, map},
-    maps::{Array, HashMap, RingBuf, SockHash},
+    maps::{Array, HashMap, PerCpuArray, RingBuf, SockHash},
 };
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -41,6 +41,15 @@ pub static CGROUPS: HashMap<u64, Standing> = HashMap::with_max_entries(1, 0);
 /// What holds for all pods that are not captured.
 #[map]
 pub static JUDGING: Array<Judging> = Array::with_max_entries(1, 0);
+/// The folder of all pods that was made last below the agent's root.
+#[map]
+pub static NEW_FOLDER: Array<NewFolder> = Array::with_max_entries(1, 0);
+/// The control group that the agent looks for pods below.
+#[map]
+pub static ROOT: Array<Root> = Array::with_max_entries(1, 0);
+/// Room for a path that is looked at.
+#[map]
+pub static PATH: PerCpuArray<[u8; PATH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
 /// Control groups as they come and go, for the agent.
 #[map]
 pub static CGROUP_EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);

@@ -11,7 +11,7 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, generated::bpf_get_current_ancestor_cgroup_id},
 };
 
-use crate::maps::{CGROUPS, JUDGING, add_one, heartbeat_is_fresh};
+use crate::maps::{CGROUPS, JUDGING, NEW_FOLDER, add_one, heartbeat_is_fresh};
 
 /// How deep a pod's group may be: a node inside a container inside a slice.
 const DEEPEST: i32 = 12;
@@ -27,7 +27,9 @@ pub fn lets_go(cookie: u64, attempt: impl FnOnce() -> Attempt) -> bool {
     }
     // SAFETY: the helper takes nothing and only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
-    let Some(standing) = standing(now) else { return true };
+    let Some(standing) = standing(now) else {
+        return is_let_go_nowhere(now, read!(judging, read_ns), limit_ns, attempt);
+    };
     let age_ns = now.saturating_sub(read!(standing, seen_ns));
     let verdict =
         unenrolled::decide(read!(standing, flags), age_ns, limit_ns, &attempt(), heartbeat_is_fresh);
@@ -44,6 +46,18 @@ pub fn lets_go(cookie: u64, attempt: impl FnOnce() -> Attempt) -> bool {
             false
         }
     }
+}
+
+/// The same for a process that is in no pod that is known.
+#[inline(always)]
+fn is_let_go_nowhere(now: u64, read_ns: u64, limit_ns: u64, attempt: impl FnOnce() -> Attempt) -> bool {
+    let Some(folder) = NEW_FOLDER.get_ptr_mut(0) else { return true };
+    if unenrolled::decide_nowhere(read!(folder, made_ns), read_ns, now, limit_ns, attempt) == Verdict::Pass {
+        return true;
+    }
+    // SAFETY: the pointer is a live map value; the number is aligned in it.
+    unsafe { add_one(&raw mut (*folder).refused) };
+    false
 }
 
 /// The pod that the current process belongs to; none for a process of the node.

@@ -183,7 +183,11 @@ impl Capture {
 
 /// The agent can do without: it looks by itself then.
 fn start_events(config: &CaptureConfig, object: &mut aya::Ebpf) -> Option<GroupEvents> {
-    let started = maps::open_events(&config.bpffs_dir).and_then(|ring| GroupEvents::start(object, ring));
+    let folder = &config.bpffs_dir;
+    let root = crate::cgroup::mounts::path_in_hierarchy(&config.cgroup_root).unwrap_or_default();
+    let started = maps::write_root(folder, agent_common::Root::new(&root))
+        .and_then(|()| maps::open_events(folder))
+        .and_then(|ring| GroupEvents::start(object, ring));
     started.inspect_err(|error| tracing::warn!(%error, "the kernel does not tell of control groups")).ok()
 }
 

@@ -11,6 +11,7 @@ use aya::{
 };
 
 use super::{CaptureError, load};
+use crate::cgroup::path::is_kubepods;
 
 /// The programs and the tracepoints that they are for.
 const TRACEPOINTS: [(&str, &str); 3] = [
@@ -28,6 +29,15 @@ pub struct GroupEvent {
     pub at_ns: u64,
     /// Path of the group in its hierarchy.
     pub path: String,
+}
+
+impl GroupEvent {
+    /// The folder of all pods is new, or gone.
+    #[must_use]
+    pub fn is_of_all_pods(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        matches!(self.change, CgroupChange::Made | CgroupChange::Removed) && is_kubepods(name)
+    }
 }
 
 /// The events, as long as this value lives; its descriptor is readable when there are some.

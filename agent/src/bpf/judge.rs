@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_common::{Judging, Standing};
+use agent_common::{Judging, NewFolder, Standing};
 
 use super::{
     Capture, CaptureError,
     maps::{self, Plain},
 };
-use crate::snapshot::Problem;
+use crate::{cgroup::APPEARS_NS, snapshot::Problem};
 
 /// A pod that nobody knows and whose group was not seen by the last scan may have come after it: it is kept for so long.
 const YOUNG_NS: u64 = 10_000_000_000;
@@ -19,6 +19,8 @@ const YOUNG_NS: u64 = 10_000_000_000;
 pub struct Judgements {
     /// Some namespace is enrolled and strict.
     pub has_strict: bool,
+    /// When the groups were read, nanoseconds of `CLOCK_MONOTONIC`.
+    pub read_ns: u64,
     /// Groups that hold pods.
     pub groups: BTreeSet<u64>,
     /// Pods that are known.
@@ -56,7 +58,7 @@ enum Op {
 }
 
 impl Capture {
-    /// Makes the kernel follow; returns what was counted for each pod's group, and what found no room.
+    /// Makes the kernel follow; returns what was counted for each pod's group and, as group 0, for nobody's, and what found no room.
     pub fn judge(&mut self, wanted: &Judgements, now_ns: u64) -> (BTreeMap<u64, HeldCounts>, Vec<Problem>) {
         let current: BTreeMap<u64, Standing> =
             self.maps.cgroups.iter().filter_map(Result::ok).map(|(id, Plain(found))| (id, found)).collect();
@@ -68,11 +70,24 @@ impl Capture {
             has_strict: u64::from(wanted.has_strict),
             home: self.home,
             unknown_limit_ns: u64::try_from(self.config.unknown_pod_limit.as_nanos()).unwrap_or(u64::MAX),
+            read_ns: wanted.read_ns.saturating_sub(APPEARS_NS),
         };
         let written = self.maps.judging.set(0, Plain(judging), 0).map_err(CaptureError::map(maps::JUDGING));
         problems.extend(written.err().map(|error| problem(&error)));
         let counts = |standing: &Standing| HeldCounts { refused: standing.refused, passed: standing.passed };
-        (current.iter().map(|(id, standing)| (*id, counts(standing))).collect(), problems)
+        let nowhere = (0, HeldCounts { refused: self.new_folder().refused, passed: 0 });
+        let held = current.iter().map(|(id, standing)| (*id, counts(standing)));
+        (held.chain([nowhere]).collect(), problems)
+    }
+
+    /// When a folder of all pods was last made below the agent's root, nanoseconds of `CLOCK_MONOTONIC`; 0 where none was, or the
+    /// kernel does not tell.
+    pub fn folder_made_ns(&self) -> u64 {
+        self.new_folder().made_ns
+    }
+
+    fn new_folder(&self) -> NewFolder {
+        self.maps.new_folder.get(&0, 0).map_or_else(|_| NewFolder::default(), |Plain(folder)| folder)
     }
 
     fn change(&mut self, op: &Op) -> Result<(), CaptureError> {
@@ -137,6 +152,7 @@ mod tests {
 
     fn wanted(pods: &[(u64, Judgement)]) -> Judgements {
         Judgements {
+            read_ns: NOW,
             has_strict: true,
             groups: [1].into(),
             pods: pods.iter().copied().collect(),

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use agent_common::{
-    Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey, PodCounters, PodSettings, Standing,
+    Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey, NewFolder, PodCounters, PodSettings,
+    Root, Standing,
 };
 use aya::{
     Pod,
@@ -25,7 +26,8 @@ macro_rules! plain {
     )+};
 }
 
-plain!(Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey, PodCounters, PodSettings, Standing);
+plain!(Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey);
+plain!(NewFolder, PodCounters, PodSettings, Root, Standing);
 
 /// Names of the maps, as the programs call them; they are the names of the pins too.
 pub(super) const PODS: &str = "PODS";
@@ -39,6 +41,8 @@ pub(super) const ORIGINAL: &str = "ORIGINAL";
 pub(super) const ACCEPTED: &str = "ACCEPTED";
 pub(super) const CGROUPS: &str = "CGROUPS";
 pub(super) const JUDGING: &str = "JUDGING";
+pub(super) const NEW_FOLDER: &str = "NEW_FOLDER";
+pub(super) const ROOT: &str = "ROOT";
 pub(super) const CGROUP_EVENTS: &str = "CGROUP_EVENTS";
 /// Its size in bytes: some hundreds of events.
 const EVENT_BYTES: u32 = 1 << 18;
@@ -64,7 +68,7 @@ fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
 }
 
 /// All maps of the programs, with the sizes of the configuration.
-pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 13] {
+pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 15] {
     [
         shape::<u64, PodSettings>(PODS, config.max_pods),
         shape::<ExcludedPort, u8>(EXCLUDED, config.max_excluded_ports),
@@ -77,6 +81,8 @@ pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 13] {
         shape::<i32, Destination>(ACCEPTED, 0),
         shape::<u64, Standing>(CGROUPS, config.max_pods.saturating_mul(GROUPS_PER_POD)),
         shape::<u32, Judging>(JUDGING, 1),
+        shape::<u32, NewFolder>(NEW_FOLDER, 1),
+        shape::<u32, Root>(ROOT, 1),
         shape::<(), ()>(CGROUP_EVENTS, EVENT_BYTES),
         shape::<(), ()>(LOG, LOG_BYTES),
     ]
@@ -98,6 +104,7 @@ pub(super) struct Maps {
     pub(super) reported: HashMap<MapData, u64, Plain<PodCounters>>,
     pub(super) cgroups: HashMap<MapData, u64, Plain<Standing>>,
     pub(super) judging: Array<MapData, Plain<Judging>>,
+    pub(super) new_folder: Array<MapData, Plain<NewFolder>>,
 }
 
 impl Maps {
@@ -117,6 +124,7 @@ impl Maps {
             reported: open(folder, REPORTED)?,
             cgroups: open(folder, CGROUPS)?,
             judging: open(folder, JUDGING)?,
+            new_folder: open(folder, NEW_FOLDER)?,
         })
     }
 }
@@ -142,6 +150,12 @@ fn open<M: TryFrom<Map, Error = aya::maps::MapError>>(
 /// The heartbeat.
 pub(super) fn open_heartbeat(folder: &Path) -> Result<Array<MapData, u64>, CaptureError> {
     open(folder, HEARTBEAT)
+}
+
+/// Tells the programs which part of the hierarchy is the agent's.
+pub(super) fn write_root(folder: &Path, root: Root) -> Result<(), CaptureError> {
+    let mut map: Array<MapData, Plain<Root>> = open(folder, ROOT)?;
+    map.set(0, Plain(root), 0).map_err(CaptureError::map(ROOT))
 }
 
 /// The ring of control groups that come and go.

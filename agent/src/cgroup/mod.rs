@@ -10,3 +10,6 @@ pub use mounts::unified_root;
 pub use path::PodPath;
 pub use process::Search;
 pub use tree::{PodCgroup, Scan, Tree};
+
+/// The kernel tells of a folder a little before it is to be seen, nanoseconds.
+pub const APPEARS_NS: u64 = 100_000_000;

@@ -21,6 +21,20 @@ pub fn unified_root() -> Option<PathBuf> {
     found.iter().find(whole).or_else(|| found.iter().find(with_pods)).or(found.first()).cloned()
 }
 
+/// The path of a control group in its hierarchy, as the kernel tells it, without a slash at the end: empty for the whole. None where
+/// that is not to be seen from here, as in a cgroup namespace.
+#[must_use]
+pub fn path_in_hierarchy(group: &Path) -> Option<String> {
+    let found = mounts("cgroup2", &mountinfo());
+    let holding = found.iter().filter(|mount| group.starts_with(mount));
+    let mount = holding.max_by_key(|mount| mount.components().count())?;
+    if fs::metadata(mount).ok()?.ino() != WHOLE_HIERARCHY {
+        return None;
+    }
+    let below = group.strip_prefix(mount).ok()?.to_str()?;
+    Some(if below.is_empty() { String::new() } else { format!("/{below}") })
+}
+
 /// Hierarchies of version 1, the one that systemd keeps first. On a node where only they know the pods, a pod is still found.
 pub(super) fn legacy_roots() -> Vec<PathBuf> {
     let mut found = mounts("cgroup", &mountinfo());
@@ -68,5 +82,10 @@ mod tests {
     fn this_machine_has_one() {
         let root = unified_root().expect("cgroup v2 is mounted");
         assert!(root.join("cgroup.controllers").exists(), "{}", root.display());
+        // None in a container that sees only its part.
+        let path = |group: &Path| path_in_hierarchy(group);
+        assert!(path(&root).is_none_or(|path| path.is_empty()));
+        assert!(path(&root.join("a/b")).is_none_or(|path| path == "/a/b"));
+        assert_eq!(path(Path::new("/nowhere")), None);
     }
 }

@@ -8,9 +8,9 @@ use crate::{
     snapshot::{FailMode, LocalPod, MtlsMode, NetnsSource, Snapshot},
 };
 
-/// Judges every pod that has a control group and is known.
+/// Judges every pod that has a control group and is known; `read_ns` is when the groups were read.
 #[must_use]
-pub(super) fn judgements(snapshot: &Snapshot, scan: &Scan) -> Judgements {
+pub(super) fn judgements(snapshot: &Snapshot, scan: &Scan, read_ns: u64) -> Judgements {
     let of_kubelet = |pod: &LocalPod| match &pod.netns {
         NetnsSource::Cgroup(uid) => Some((uid.clone(), judge(pod))),
         NetnsSource::Path(_) => None,
@@ -22,6 +22,7 @@ pub(super) fn judgements(snapshot: &Snapshot, scan: &Scan) -> Judgements {
     };
     Judgements {
         has_strict: snapshot.has_strict,
+        read_ns,
         groups: scan.groups.iter().copied().collect(),
         pods: scan.pods.iter().filter_map(|(uid, cgroup)| Some((cgroup.id, known(uid)?))).collect(),
         present: scan.pods.values().map(|cgroup| cgroup.id).collect(),
@@ -70,9 +71,10 @@ mod tests {
             .iter()
             .zip(10..)
             .map(|(uid, id)| ((*uid).to_owned(), PodCgroup { path: PathBuf::new(), id }));
-        let found = judgements(&snapshot, &Scan { pods: pods.collect(), groups: vec![2, 1] });
+        let found = judgements(&snapshot, &Scan { pods: pods.collect(), groups: vec![2, 1] }, 77);
         let expected = Judgements {
             has_strict: true,
+            read_ns: 77,
             groups: [1, 2].into(),
             pods: [
                 (10, Judgement::Strict { fail_open: false }),

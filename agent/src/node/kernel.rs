@@ -42,6 +42,12 @@ impl Kernel {
         capture.as_mut().map_or_else(Default::default, |capture| capture.judge(wanted, monotonic_ns()))
     }
 
+    /// When a folder of all pods was last made; see [`Capture::folder_made_ns`].
+    #[must_use]
+    pub fn folder_made_ns(&self) -> u64 {
+        self.lock().as_ref().map_or(0, Capture::folder_made_ns)
+    }
+
     /// Control groups as they come and go, once; none where the kernel does not tell.
     #[must_use]
     pub fn take_events(&self) -> Option<GroupEvents> {

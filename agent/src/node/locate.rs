@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    cgroup::{Scan, Search, Tree, process},
+    cgroup::{APPEARS_NS, Scan, Search, Tree, process},
     netns::{Namespace, NamespaceFile},
     snapshot::NetnsSource,
 };
@@ -16,6 +16,8 @@ use crate::{
 pub struct Locator {
     tree: Tree,
     scan: Scan,
+    /// When it was last read, agent time.
+    read_ns: u64,
     /// The agent's own namespace and that of the first process: no pod's.
     nodes: Vec<NamespaceFile>,
 }
@@ -33,7 +35,7 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
     /// Kubelet has not made it yet, or not here.
-    #[error("its cgroup is not there yet")]
+    #[error("no cgroup has its uid yet; where it runs, the agent's --cgroup-root is not above kubelet's folder `kubepods`")]
     NoCgroup,
     /// The pod sandbox is not running yet.
     #[error("no process is in its cgroup yet")]
@@ -54,6 +56,7 @@ impl Locator {
         Self {
             tree: Tree::new(root, is_chosen),
             scan: Scan::default(),
+            read_ns: 0,
             nodes: nodes.into_iter().filter_map(NamespaceFile::of).collect(),
         }
     }
@@ -64,6 +67,15 @@ impl Locator {
         if uids.iter().any(|uid| !self.scan.pods.contains_key(uid)) {
             self.tree.expect_pods();
         }
+    }
+
+    /// The same, and searches for a folder of all pods that was made at `folder_made_ns`, as the kernel told.
+    pub fn read(&mut self, folder_made_ns: u64, now_ns: u64) {
+        if self.read_ns < folder_made_ns.saturating_add(APPEARS_NS) {
+            self.tree.expect_pods();
+        }
+        self.read_ns = now_ns;
+        self.rescan();
     }
 
     /// Reads which pods have cgroups now.

@@ -86,10 +86,11 @@ impl Pods {
         kernel: &Kernel,
         workers: &[WorkerHandle],
     ) -> Vec<Problem> {
-        self.locator.rescan();
+        let read_ns = monotonic_ns();
+        self.locator.read(kernel.folder_made_ns(), read_ns);
         self.appearances.keep(self.locator.scan(), |uid| snapshot.bystanders.contains(uid));
         // Before anything that takes time: from now on a strict pod sends nothing, captured or not.
-        let (held, mut problems) = kernel.judge(&judgements(snapshot, self.locator.scan()));
+        let (held, mut problems) = kernel.judge(&judgements(snapshot, self.locator.scan(), read_ns));
         self.note_held(held);
         let left = self.take_left(snapshot);
         problems.extend(self.open_new(snapshot).await);
@@ -157,7 +158,7 @@ impl Pods {
         if !events.is_empty() {
             let pods = self.appearances.note_all(events);
             self.locator.expect(&pods);
-            return !pods.is_empty();
+            return !pods.is_empty() || events.iter().any(GroupEvent::is_of_all_pods);
         }
         self.locator.rescan();
         self.appearances.waiting(0).any(|(uid, ..)| {

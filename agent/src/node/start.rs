@@ -378,5 +378,3 @@ impl Agent {
 fn wanted_identities(snapshot: &Snapshot) -> HashSet<crate::snapshot::SpiffeId> {
     snapshot.local_pods.values().map(|pod| pod.workload.identity.clone()).collect()
 }
-
-}

@@ -89,6 +89,8 @@ pub struct LocalPod {
     pub workload: Arc<Workload>,
     /// How its network namespace is found.
     pub netns: NetnsSource,
+    /// Kubelet says that it runs.
+    pub runs: bool,
     /// What the kernel does while no agent lives.
     pub fail_mode: FailMode,
     /// Destination ports that leave uncaptured, sorted.

@@ -54,6 +54,7 @@ impl Group {
         let pod = id(&self.pod);
         Judgements {
             has_strict: true,
+            read_ns: monotonic_ns(),
             groups: BTreeSet::from([
                 id(&self.root.join("kubepods")),
                 id(&self.root.join("kubepods/burstable")),
@@ -180,6 +181,31 @@ fn a_pod_that_nobody_knows_is_refused_for_a_while_where_something_is_strict() {
     judge(&mut capture, &group.judgements(Some(Judgement::Free)));
     straight(&world).unwrap();
     assert_eq!(judge(&mut capture, &group.judgements(Some(Judgement::Free))), (refused, passed));
+    capture.detach().unwrap();
+}
+
+/// Kubelet makes the folder of all pods, and a pod in it, faster than the agent reads.
+#[test]
+fn a_folder_of_pods_that_nobody_has_read_yet_holds_what_may_be_in_it() {
+    let world = World::new();
+    let _server = within(&world.outside, || listen("10.77.0.2:8080", 99));
+    let mut capture = world.capture();
+    let unread = Judgements { has_strict: true, ..Judgements::default() };
+    judge(&mut capture, &unread);
+    // Of another part of the hierarchy.
+    let elsewhere = world.config.cgroup_root.with_extension("elsewhere");
+    fs::create_dir_all(elsewhere.join("kubepods")).unwrap();
+    fs::remove_dir(elsewhere.join("kubepods")).unwrap();
+    fs::remove_dir(&elsewhere).unwrap();
+    assert_eq!(capture.folder_made_ns(), 0);
+    straight(&world).unwrap();
+    let group = Group::make(&world);
+    group.enter();
+    assert!(capture.folder_made_ns() > 0);
+    assert!(is_refused(&world) && is_refused(&world));
+    let read = Judgements { read_ns: monotonic_ns() + 1_000_000_000, ..unread };
+    assert_eq!(judge(&mut capture, &read), (2, 0));
+    straight(&world).unwrap();
     capture.detach().unwrap();
 }
 

@@ -86,11 +86,28 @@ impl Pods {
     /// Pods that will not come to be captured without somebody's help. A pod that is not started yet is none of them.
     pub(super) fn late(&self, snapshot: &Snapshot) -> Vec<Problem> {
         let now_ns = monotonic_ns();
-        let late = self.appearances.waiting(now_ns).filter(|(_, why, age_ns)| match why {
-            Missing::Hidden => true,
-            Missing::OnlyNodes => *age_ns > REPORT_AFTER_NS,
-            Missing::NoCgroup | Missing::NoProcess => false,
-        });
-        late.filter_map(|(uid, why, _)| Some(problem(snapshot.local_pods.get(uid)?, &why))).collect()
+        let of_pod = |(uid, why, age_ns): (&Arc<str>, Missing, u64)| {
+            let pod = snapshot.local_pods.get(uid)?;
+            let is_late = match why {
+                Missing::Hidden => true,
+                Missing::OnlyNodes => age_ns > REPORT_AFTER_NS,
+                Missing::NoCgroup | Missing::NoProcess => pod.runs && age_ns > REPORT_AFTER_NS,
+            };
+            is_late.then(|| problem(pod, &why))
+        };
+        self.appearances.waiting(now_ns).filter_map(of_pod).chain(self.cannot_hold(snapshot)).collect()
+    }
+
+    /// The connect hook knows groups of version 2 only.
+    fn cannot_hold(&self, snapshot: &Snapshot) -> Option<Problem> {
+        let scan = self.locator.scan();
+        (snapshot.has_strict && scan.groups.is_empty() && !scan.pods.is_empty()).then(|| Problem {
+            origin: "node".to_owned(),
+            object: "Node".to_owned(),
+            field: String::new(),
+            reason: "the pods of this node have control groups of version 1 only, so a pod of a strict namespace is not held before it is \
+                     captured; boot the node with systemd.unified_cgroup_hierarchy=1, or give kubelet the systemd driver"
+                .to_owned(),
+        })
     }
 }

@@ -213,6 +213,7 @@ impl Reader<'_> {
         let local = LocalPod {
             workload,
             netns,
+            runs: pod.phase == "Running",
             fail_mode: settings.fail_mode,
             exclude_outbound_ports: self.ports(pod, EXCLUDE_OUTBOUND_ANNOTATION),
             exclude_inbound_ports: self.ports(pod, EXCLUDE_INBOUND_ANNOTATION),
