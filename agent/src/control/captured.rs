@@ -1,103 +1,93 @@
-//! What the agent tells other nodes of the pods that it captures: the contract of the annotation, and which pods need another one. Pure.
+//! What the agent tells other nodes of the pods that it captures: which pods need another annotation. Pure.
 //!
-//! A caller may reach a pod by tunnel only, once its agent captures it. The namespace's label says what is wanted; this annotation
-//! says what is: it is written after the pod's listeners are in the kernel, and taken back when the label is. An agent that dies takes
-//! nothing back, so that its pods are never called in plain text meanwhile.
+//! The namespace's label says what is wanted; this annotation says what is: it is written after the pod's listeners are in the kernel,
+//! and taken back when the pod is let go. An agent that dies takes nothing back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
-/// Annotation on Pods, written by the agent of their node: `<node>/<generation>`.
-pub const CAPTURED_ANNOTATION: &str = "posthaste.dev/captured";
+use crate::snapshot::{
+    captured::{CAPTURED_ANNOTATION, node_of},
+    input::Pod,
+};
 
-/// The pods that this node captures now, by uid.
+/// The pods that this node captures now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CapturedPods {
     /// Value of the annotation.
     pub value: Arc<str>,
-    /// The pods.
-    pub pods: BTreeMap<Arc<str>, PodName>,
+    /// Their uids.
+    pub pods: HashSet<Arc<str>>,
 }
 
-/// How the API names a pod.
+/// A pod whose annotation is to be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodName {
+pub struct Change {
+    /// `metadata.uid`: a patch names it, so that it never meets a pod of the same name.
+    pub uid: Arc<str>,
     /// `metadata.namespace`.
     pub namespace: Arc<str>,
     /// `metadata.name`.
     pub name: Arc<str>,
-}
-
-/// A pod whose annotation is to be changed. A patch should name the uid, so that it never meets a pod of the same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// `metadata.uid`.
-    pub uid: Arc<str>,
-    /// The pod.
-    pub pod: PodName,
     /// The value; none takes the annotation away.
     pub value: Option<Arc<str>>,
 }
 
-/// Value of the annotation for pods that an agent of this node captures; the generation is that of the agent: when it started, in
-/// seconds since 1970.
+/// What leads from what the pods of this node say to what is so now. What an earlier agent of the node said of a pod that is still
+/// captured stays, so that an update of the agents is no storm of writes.
 #[must_use]
-pub fn value(node: &str, generation: i64) -> Arc<str> {
-    format!("{node}/{generation}").into()
+pub fn changes<'pods>(pods: impl Iterator<Item = &'pods Pod>, node: &str, now: &CapturedPods) -> Vec<Change> {
+    pods.filter(|pod| *pod.node == *node).filter_map(|pod| change(pod, node, now)).collect()
 }
 
-/// The node that a value of the annotation names. None for what no agent writes.
-#[must_use]
-pub fn node_of(value: &str) -> Option<&str> {
-    let (node, generation) = value.rsplit_once('/')?;
-    (!node.is_empty() && generation.parse::<i64>().is_ok()).then_some(node)
-}
-
-/// What leads from what was told to what is so now.
-#[must_use]
-pub fn changes(told: &CapturedPods, now: &CapturedPods) -> Vec<Change> {
-    let change = |uid: &Arc<str>, pod: &PodName, value| Change { uid: uid.clone(), pod: pod.clone(), value };
-    let is_news = |uid: &Arc<str>| told.value != now.value || !told.pods.contains_key(uid);
-    let gone = told.pods.iter().filter(|(uid, _)| !now.pods.contains_key(*uid));
-    let news = now.pods.iter().filter(|(uid, _)| is_news(uid));
-    gone.map(|(uid, pod)| change(uid, pod, None))
-        .chain(news.map(|(uid, pod)| change(uid, pod, Some(now.value.clone()))))
-        .collect()
+fn change(pod: &Pod, node: &str, now: &CapturedPods) -> Option<Change> {
+    let said = pod.metadata.annotations.get(CAPTURED_ANNOTATION);
+    let value = match (now.pods.contains(&pod.metadata.uid), said) {
+        (true, Some(said)) if node_of(said) == Some(node) => return None,
+        (true, _) => Some(now.value.clone()),
+        (false, Some(_)) => None,
+        (false, None) => return None,
+    };
+    let metadata = &pod.metadata;
+    Some(Change {
+        uid: metadata.uid.clone(),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        value,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
-
-    fn captured(value: &str, uids: &[&str]) -> CapturedPods {
-        let pod = |uid: &&str| {
-            let uid: Arc<str> = (*uid).into();
-            (uid.clone(), PodName { namespace: "shop".into(), name: uid })
-        };
-        CapturedPods { value: value.into(), pods: uids.iter().map(pod).collect() }
-    }
+    use crate::snapshot::{build::tests::inputs, captured::value};
 
     #[test]
-    fn only_what_changed_is_told() {
-        type Uids = &'static [&'static str];
-        type Told = &'static [(&'static str, Option<&'static str>)];
-        let table: [(Uids, &str, Uids, Told); 4] = [
-            (&[], "a/1", &["x", "y"], &[("x", Some("a/1")), ("y", Some("a/1"))]),
-            (&["x", "y"], "a/1", &["x", "y"], &[]),
-            (&["x", "y"], "a/1", &["y", "z"], &[("x", None), ("z", Some("a/1"))]),
-            (&["x"], "a/2", &["x"], &[("x", Some("a/2"))]),
+    fn only_what_is_not_said_yet_is_told() {
+        // (what, node, annotation, captured, told)
+        let table = [
+            ("new", "one", "", true, Some(Some("one/7"))),
+            ("said", "one", "one/7", true, None),
+            ("said by the agent before", "one", "one/3", true, None),
+            ("moved with its annotation", "one", "two/3", true, Some(Some("one/7"))),
+            ("nonsense", "one", "yes", true, Some(Some("one/7"))),
+            ("let go", "one", "one/3", false, Some(None)),
+            ("never captured", "one", "", false, None),
+            ("of another node", "two", "two/1", false, None),
         ];
-        for (told, value, now, expected) in table {
-            let found = changes(&captured("a/1", told), &captured(value, now));
-            let found: Vec<_> = found.iter().map(|change| (&*change.uid, change.value.as_deref())).collect();
-            assert_eq!(found, expected, "{told:?} {now:?}");
-        }
-    }
-
-    #[test]
-    fn a_value_names_its_node() {
-        assert_eq!(node_of(&value("node-1.example", 17)), Some("node-1.example"));
-        for bad in ["", "a", "a/", "/1", "a/b"] {
-            assert_eq!(node_of(bad), None, "{bad}");
+        for (what, node, annotation, captured, told) in table {
+            let annotations = match annotation {
+                "" => String::new(),
+                value => format!(", annotations: {{posthaste.dev/captured: '{value}'}}"),
+            };
+            let inputs = inputs(&format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: x, namespace: shop, uid: u{annotations}}}, spec: {{nodeName: {node}}}}}"
+            ));
+            let uids = if captured { vec!["u".into()] } else { Vec::new() };
+            let now = CapturedPods { value: value("one", 7), pods: uids.into_iter().collect() };
+            let found = changes(inputs.pods.iter().map(|pod| &**pod), "one", &now);
+            let found = found.first().map(|change| change.value.as_deref().map(str::to_owned));
+            assert_eq!(found, told.map(|value| value.map(str::to_owned)), "{what}");
         }
     }
 }

@@ -35,7 +35,9 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
     /// Kubelet has not made it yet, or not here.
-    #[error("no cgroup has its uid yet; where it runs, the agent's --cgroup-root is not above kubelet's folder `kubepods`")]
+    #[error(
+        "no cgroup has its uid yet; where it runs, the agent's --cgroup-root is not above kubelet's folder `kubepods`"
+    )]
     NoCgroup,
     /// The pod sandbox is not running yet.
     #[error("no process is in its cgroup yet")]

@@ -9,13 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    control::{
-        captured::{self, CapturedPods, PodName},
-        reading::Reading,
-    },
+    control::{captured::CapturedPods, reading::Reading},
     snapshot::{
-        LocalPod, Problem, Snapshot, Workload,
+        LocalPod, Problem, Snapshot,
         build::{Context, build},
+        captured,
     },
 };
 
@@ -115,11 +113,8 @@ impl Publisher {
 
     /// Publishes which pods are captured, where that changed.
     pub fn publish_captured<'pods>(&self, pods: impl Iterator<Item = &'pods LocalPod>) {
-        let named = |pod: &LocalPod| {
-            let Workload { uid, namespace, name, .. } = &*pod.workload;
-            (uid.clone(), PodName { namespace: namespace.clone(), name: name.clone() })
-        };
-        let now = CapturedPods { value: Arc::clone(&self.captured_value), pods: pods.map(named).collect() };
+        let uids = pods.map(|pod| pod.workload.uid.clone());
+        let now = CapturedPods { value: Arc::clone(&self.captured_value), pods: uids.collect() };
         self.published.captured.send_if_modified(|told| {
             let is_news = **told != now;
             if is_news {

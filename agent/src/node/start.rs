@@ -26,7 +26,7 @@ use super::{
 use crate::{
     bpf::{Capture, CaptureError, GroupEvent},
     config::{AgentArguments, OnStop},
-    control::reading::Reading,
+    control::{kubernetes::annotate::Annotator, reading::Reading},
     identity::IdentityStore,
     netns::{NamespaceThreads, SocketOptions},
     observe::{
@@ -127,6 +127,7 @@ struct Agent {
     readings: watch::Receiver<Arc<Reading>>,
     workers: Arc<Vec<WorkerHandle>>,
     access_log: AccessLog,
+    annotator: Option<Annotator>,
     turn: Option<Turn>,
 }
 
@@ -221,6 +222,7 @@ impl Agent {
         let wakeups = Wakeups::new(kernel.take_events())?;
         let appearances = Appearances::new(wakeups.kernel_tells(), monotonic_ns());
         let pods = Pods::new(means, locator, appearances);
+        let annotator = source::tell(&arguments, readings.clone(), published.captured.subscribe()).await?;
         Ok(Self {
             arguments,
             admin_socket,
@@ -233,6 +235,7 @@ impl Agent {
             readings,
             workers,
             access_log,
+            annotator,
             turn,
         })
     }
@@ -319,8 +322,9 @@ impl Agent {
     }
 
     async fn follow_pods(&mut self, snapshot: &Snapshot) {
-        let problems = self.pods.follow(snapshot, &self.kernel, &self.workers).await;
+        let mut problems = self.pods.follow(snapshot, &self.kernel, &self.workers).await;
         self.publisher.publish_captured(self.pods.captured());
+        problems.extend(self.annotator.as_ref().and_then(Annotator::problem));
         self.publisher.publish_problems(problems);
     }
 
@@ -342,6 +346,9 @@ impl Agent {
         let stuck = self.join_workers(drain + PATIENCE).await;
         if self.arguments.on_stop == OnStop::Release {
             self.pods.release_all(&self.workers).await;
+            if let Some(annotator) = self.annotator.take() {
+                annotator.take_back().await;
+            }
         }
         self.access_log.stop();
         let _ = std::fs::remove_file(&self.admin_socket);

@@ -182,10 +182,6 @@ fn workloads(sources: &Sources) -> Vec<WorkloadView> {
 }
 
 fn workload_view(workload: &Workload) -> WorkloadView {
-    let mtls = match workload.mtls {
-        MtlsMode::Permissive => "permissive",
-        MtlsMode::Strict => "strict",
-    };
     WorkloadView {
         namespace: workload.namespace.to_string(),
         pod: workload.name.to_string(),
@@ -193,9 +189,19 @@ fn workload_view(workload: &Workload) -> WorkloadView {
         node: workload.node.to_string(),
         identity: workload.identity.to_string(),
         meshed: workload.meshed,
-        mtls: mtls.to_owned(),
+        mtls: mtls(workload),
         ..WorkloadView::default()
     }
+}
+
+/// `strict`, or `strict, 9090=permissive`.
+fn mtls(workload: &Workload) -> String {
+    let word = |mode: MtlsMode| match mode {
+        MtlsMode::Permissive => "permissive",
+        MtlsMode::Strict => "strict",
+    };
+    let ports = workload.mtls_ports.iter().map(|(port, mode)| format!(", {port}={}", word(*mode)));
+    word(workload.mtls).to_owned() + &ports.collect::<String>()
 }
 
 fn services(snapshot: &Snapshot, now_ns: u64) -> Vec<ServiceView> {

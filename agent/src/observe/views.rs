@@ -263,7 +263,7 @@ pub struct WorkloadView {
     pub identity: String,
     /// Reached through the tunnel.
     pub meshed: bool,
-    /// `permissive` or `strict`.
+    /// `permissive` or `strict`, and where single ports differ: `strict, 9090=permissive`.
     pub mtls: String,
     /// Captured on this node.
     pub captured_here: bool,

@@ -3,6 +3,7 @@
 
 pub mod authorization;
 pub mod build;
+pub mod captured;
 pub mod elsewhere;
 pub mod input;
 pub mod load;

@@ -34,6 +34,7 @@ mod kube_proxy;
 mod kubelet;
 mod leaks;
 mod manifests;
+mod mtls_modes;
 mod outage;
 mod pods;
 mod programs;

@@ -11,13 +11,17 @@ use std::{
 };
 
 use super::{
-    Context, EXCLUDE_INBOUND_ANNOTATION, EXCLUDE_OUTBOUND_ANNOTATION, NETNS_ANNOTATION, address,
+    Context, EXCLUDE_INBOUND_ANNOTATION, EXCLUDE_OUTBOUND_ANNOTATION, NETNS_ANNOTATION, PodScope, address,
     authorization::Authorizations,
     enrolment::{self, Enrolment, Enrolments},
     labels,
     policy::Policies,
 };
-use crate::snapshot::{LocalPod, NetnsSource, Problem, Snapshot, SpiffeId, Workload, input::Pod};
+use crate::snapshot::{
+    LocalPod, NetnsSource, Problem, Snapshot, SpiffeId, Workload,
+    captured::{CAPTURED_ANNOTATION, node_of},
+    input::Pod,
+};
 
 /// What the pods amount to; the fields are the snapshot's.
 #[derive(Default)]
@@ -100,10 +104,10 @@ impl Reader<'_> {
             let reason = "is the uid of a newer pod too; give each pod its own, or none. The pod is left out";
             return self.problem(pod, "metadata.uid", reason);
         }
-        let settings = self.asked.enrolments.get(&pod.metadata.namespace).copied().unwrap_or_default();
+        let settings = self.asked.enrolments.get(&pod.metadata.namespace).cloned().unwrap_or_default();
         let opted_out = enrolment::opts_out(pod, self.problems);
         let meshed = settings.enabled && !opted_out && !pod.host_network;
-        let workload = self.workload(pod, settings, meshed);
+        let workload = self.workload(pod, &settings, meshed);
         if pod.host_network {
             self.pods.on_host.insert(pod.metadata.uid.clone());
         } else {
@@ -121,7 +125,7 @@ impl Reader<'_> {
             () => self.netns(pod),
         };
         match captured {
-            Ok(netns) => self.local(pod, workload, netns, settings),
+            Ok(netns) => self.local(pod, workload, netns, &settings),
             Err(reason) => {
                 self.pods.uncaptured.push((workload, reason));
                 self.pods.bystanders.insert(uid_of_kubelet(pod).into());
@@ -129,7 +133,8 @@ impl Reader<'_> {
         }
     }
 
-    fn workload(&mut self, pod: &Pod, settings: Enrolment, meshed: bool) -> Arc<Workload> {
+    fn workload(&mut self, pod: &Pod, settings: &Enrolment, meshed: bool) -> Arc<Workload> {
+        let mtls = settings.mtls.overridden(&pod.metadata, "Pod", self.problems);
         let workload = Workload {
             uid: pod.metadata.uid.clone(),
             name: pod.metadata.name.clone(),
@@ -142,12 +147,20 @@ impl Reader<'_> {
             ),
             addresses: self.addresses(pod),
             meshed,
-            mtls: settings.mtls,
+            captured: self.is_known_captured(pod),
+            mtls: mtls.mode,
+            mtls_ports: mtls.ports,
             labels: labels::of(pod, &self.context.cluster),
         };
         // What did not change stays the same allocation.
         let last = workload.addresses.first().and_then(|address| self.previous?.workloads.get(address));
         last.filter(|last| ***last == workload).cloned().unwrap_or_else(|| Arc::new(workload))
+    }
+
+    /// A folder of manifests says what is, and nobody annotates there.
+    fn is_known_captured(&self, pod: &Pod) -> bool {
+        let said = || pod.metadata.annotations.get(CAPTURED_ANNOTATION).and_then(|value| node_of(value));
+        self.context.pods == PodScope::All || pod.node == self.context.node || said() == Some(&*pod.node)
     }
 
     fn addresses(&mut self, pod: &Pod) -> Vec<IpAddr> {
@@ -206,15 +219,15 @@ impl Reader<'_> {
         Err(reason)
     }
 
-    fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: NetnsSource, settings: Enrolment) {
+    fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: NetnsSource, settings: &Enrolment) {
         let last = self.previous.and_then(|previous| previous.local_pods.get(&pod.metadata.uid));
         let authorization =
             self.asked.authorizations.of(pod, &workload.addresses, settings.default_deny).into();
         let local = LocalPod {
+            fail_mode: settings.fail_mode(workload.mtls),
             workload,
             netns,
             runs: pod.phase == "Running",
-            fail_mode: settings.fail_mode,
             exclude_outbound_ports: self.ports(pod, EXCLUDE_OUTBOUND_ANNOTATION),
             exclude_inbound_ports: self.ports(pod, EXCLUDE_INBOUND_ANNOTATION),
             bulkhead: self.asked.policies.bulkhead(&pod.metadata.namespace),
