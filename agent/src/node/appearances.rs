@@ -92,12 +92,12 @@ impl Appearances {
         self.waiting.remove(uid).is_some()
     }
 
-    /// The pod is captured now: nanoseconds since its first process appeared. None for a pod that was there before this agent,
+    /// The pod is captured since `captured_ns`: nanoseconds since its first process appeared. None for a pod that was there before this agent,
     /// or was known and not wanted. Where the kernel does not tell, `started_ns` does, of a process that was waited for.
-    pub fn captured(&mut self, of_kubelet: &str, started_ns: Option<u64>, now_ns: u64) -> Option<u64> {
+    pub fn captured(&mut self, of_kubelet: &str, started_ns: Option<u64>, captured_ns: u64) -> Option<u64> {
         let told = self.seen.remove(of_kubelet);
         let started = started_ns.filter(|at_ns| !self.kernel_tells && *at_ns > self.since_ns);
-        told.or(started).map(|at_ns| now_ns.saturating_sub(at_ns))
+        told.or(started).and_then(|at_ns| captured_ns.checked_sub(at_ns))
     }
 
     /// When to look again; none where the kernel will tell or the node's tick is enough.
@@ -166,6 +166,8 @@ mod tests {
         pods.note("k".to_owned(), 160);
         assert_eq!(pods.captured("k", None, 200), Some(50), "the first process counts");
         assert_eq!(pods.captured("k", None, 300), None, "once");
+        pods.note("k".to_owned(), 250);
+        assert_eq!(pods.captured("k", None, 200), None, "a container that started later");
         pods.note("k".to_owned(), 150);
         let there = PodCgroup { path: PathBuf::new(), id: 1 };
         let scan = Scan { pods: [("k".to_owned(), there)].into(), groups: Vec::new() };

@@ -61,8 +61,8 @@ struct Enrolled {
     named: PathBuf,
     /// When the process that it was found by started, nanoseconds since boot; of a pod that was waited for.
     started_ns: Option<u64>,
-    /// Its capture is noted.
-    is_noted: bool,
+    /// When it was first seen captured, agent time.
+    captured_ns: Option<u64>,
     /// From the appearance of the pod to its capture.
     window_ns: Option<u64>,
     listeners: Arc<PodListeners>,
@@ -210,7 +210,7 @@ impl Pods {
                         namespace: Arc::new(namespace),
                         named: place.path,
                         started_ns: place.started_ns.filter(|_| self.appearances.found(uid)),
-                        is_noted: false,
+                        captured_ns: None,
                         window_ns: None,
                         listeners: Arc::new(PodListeners { v4: None, v6: None }),
                         plumbing: None,

@@ -19,6 +19,8 @@ use crate::{
 
 /// A pod without a namespace of its own for so long is reported.
 const REPORT_AFTER_NS: u64 = 5_000_000_000;
+/// On a busy node the kernel's word of a pod is read so long after the pod was found without it.
+const LATE_NS: u64 = 3_000_000_000;
 /// Between two looks at connections from before.
 const LOOK_EVERY_NS: u64 = 900_000_000;
 
@@ -42,10 +44,16 @@ impl Pods {
     pub(super) fn note_captured(&mut self) {
         let now_ns = monotonic_ns();
         for (uid, enrolled) in &mut self.enrolled {
-            let is_news = enrolled.plumbing.is_some() && !enrolled.is_noted;
-            let (NetnsSource::Cgroup(of_kubelet), true) = (&enrolled.pod.netns, is_news) else { continue };
-            enrolled.is_noted = true;
-            if let Some(window_ns) = self.appearances.captured(of_kubelet, enrolled.started_ns, now_ns) {
+            let NetnsSource::Cgroup(of_kubelet) = &enrolled.pod.netns else { continue };
+            if enrolled.plumbing.is_none() || enrolled.window_ns.is_some() {
+                continue;
+            }
+            let captured_ns = *enrolled.captured_ns.get_or_insert(now_ns);
+            if now_ns.saturating_sub(captured_ns) > LATE_NS {
+                continue;
+            }
+            let window_ns = self.appearances.captured(of_kubelet, enrolled.started_ns, captured_ns);
+            if let Some(window_ns) = window_ns {
                 enrolled.window_ns = Some(window_ns);
                 self.means.enrolments.note_window(window_ns / 1000);
                 tracing::info!(pod = %uid, window_us = window_ns / 1000, "captured");
