@@ -1,7 +1,9 @@
 //! Raw tracepoints of control groups: tell the agent when the groups of pods come, get their first process, and go. They happen
 //! a few times in the life of a container, so nothing is filtered here.
 
-use agent_common::cgroup_event::{CgroupChange, CgroupEvent, PATH_BYTES, ROOT_BYTES, Root, TAIL_BYTES, is_kubepods};
+use agent_common::cgroup_event::{
+    CgroupChange, CgroupEvent, PATH_BYTES, ROOT_BYTES, Root, TAIL_BYTES, is_kubepods,
+};
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{
