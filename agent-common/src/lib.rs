@@ -5,15 +5,19 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod address;
+pub mod cgroup_event;
 pub mod counters;
 pub mod inbound;
 pub mod keys;
 pub mod liveness;
 pub mod outbound;
+pub mod unenrolled;
 
 pub use address::{Address, Destination};
+pub use cgroup_event::{CgroupChange, CgroupEvent, Root};
 pub use counters::{COUNTERS, Counter, PodCounters};
 pub use keys::{Direction, ExcludedPort, FlowKey, ListenerKey, PodSettings};
+pub use unenrolled::{Judging, NewFolder, Standing};
 
 /// `AF_INET` as the kernel numbers it.
 pub const FAMILY_V4: u32 = 2;

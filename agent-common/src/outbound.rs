@@ -57,12 +57,7 @@ pub fn decide(
         let udp = attempt.kind == DATAGRAM && attempt.protocol == UDP;
         return if udp { Verdict::PassCounted(Counter::UdpConnects) } else { Verdict::Pass };
     }
-    // The agent owns two marks that differ in the last bit: one for what it dials, one for what it delivers, since the
-    // routing rule for delivery must not catch the dials.
-    if attempt.mark | 1 == attempt.agent_mark | 1 {
-        return Verdict::Pass;
-    }
-    if attempt.destination.is_loopback() || attempt.destination.is_unspecified() {
+    if !leaves_pod(attempt) {
         return Verdict::Pass;
     }
     if settings.has(PodSettings::EXCLUDES_OUTBOUND) && excluded() {
@@ -76,6 +71,17 @@ pub fn decide(
         return Verdict::Capture;
     }
     fail(settings, Counter::RefusedOutbound, Counter::PassedOutbound)
+}
+
+/// Whether it is a stream of an application's own to somewhere else.
+#[inline(always)]
+pub fn leaves_pod(attempt: &Attempt) -> bool {
+    // The agent owns two marks that differ in the last bit: one for what it dials, one for what it delivers, since the
+    // routing rule for delivery must not catch the dials.
+    attempt.kind == STREAM
+        && attempt.mark | 1 != attempt.agent_mark | 1
+        && !attempt.destination.is_loopback()
+        && !attempt.destination.is_unspecified()
 }
 
 /// What happens where the destination found no room in a map: the fail mode decides, the counter says why.

@@ -23,6 +23,7 @@ use aya_log_ebpf::warn;
 
 use crate::context::{load_v6, store_v6};
 use crate::maps::{AGENT_MARK, ORIGINAL, OUTBOUND_PORT, count, heartbeat_is_fresh, is_excluded, settings};
+use crate::unenrolled;
 
 /// The system call goes on.
 const PROCEED: i32 = 1;
@@ -60,7 +61,7 @@ pub fn on_getpeername6(ctx: SockAddrContext) -> i32 {
 fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     // SAFETY: the helper takes the context of a socket address program.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
-    let Some(settings) = settings(cookie) else { return PROCEED };
+    let Some(settings) = settings(cookie) else { return without_agent(ctx, family, cookie) };
     let attempt = attempt(ctx, family);
     let port = u16::from_be(read!(ctx.sock_addr, user_port) as u16);
     let destination = Destination { address: attempt.destination, port, reserved: 0 };
@@ -91,6 +92,13 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
             REFUSE
         }
     }
+}
+
+/// A process whose network namespace is not captured: the node's own, of a pod outside of the mesh, or of one that is just
+/// being made.
+#[inline(always)]
+fn without_agent(ctx: &SockAddrContext, family: Family, cookie: u64) -> i32 {
+    if unenrolled::lets_go(cookie, || attempt(ctx, family)) { PROCEED } else { REFUSE }
 }
 
 #[inline(always)]

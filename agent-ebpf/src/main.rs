@@ -29,8 +29,10 @@ macro_rules! write {
 mod cgroup_sock_addr;
 mod context;
 mod maps;
+mod raw_tracepoint;
 mod sk_lookup;
 mod sock_ops;
+mod unenrolled;
 
 /// The verifier proves that nothing panics; the compiler still wants to know where it would go.
 #[panic_handler]

@@ -2,15 +2,15 @@
 //! place holders: the agent sets them from its configuration and pins the maps, so that they outlive it.
 
 use agent_common::{
-    Address, COUNTERS, Counter, Destination, Direction, ExcludedPort, FlowKey, ListenerKey, PodCounters,
-    PodSettings, liveness,
+    Address, COUNTERS, Counter, Destination, Direction, ExcludedPort, FlowKey, Judging, ListenerKey,
+    NewFolder, PodCounters, PodSettings, Root, Standing, cgroup_event::PATH_BYTES, liveness,
 };
 use aya_ebpf::{
     Global,
     btf_maps::SkStorage,
     helpers::bpf_ktime_get_ns,
     macros::{btf_map, map},
-    maps::{Array, HashMap, SockHash},
+    maps::{Array, HashMap, PerCpuArray, RingBuf, SockHash},
 };
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -35,6 +35,24 @@ pub static POD_COUNTERS: HashMap<u64, PodCounters> = HashMap::with_max_entries(1
 /// When the agent last said that it lives, nanoseconds of CLOCK_MONOTONIC.
 #[map]
 pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
+/// Control groups of pods and those that hold them, by id. The agent judges; a pod that nobody has judged is entered by the hook.
+#[map]
+pub static CGROUPS: HashMap<u64, Standing> = HashMap::with_max_entries(1, 0);
+/// What holds for all pods that are not captured.
+#[map]
+pub static JUDGING: Array<Judging> = Array::with_max_entries(1, 0);
+/// The folder of all pods that was made last below the agent's root.
+#[map]
+pub static NEW_FOLDER: Array<NewFolder> = Array::with_max_entries(1, 0);
+/// The control group that the agent looks for pods below.
+#[map]
+pub static ROOT: Array<Root> = Array::with_max_entries(1, 0);
+/// Room for a path that is looked at.
+#[map]
+pub static PATH: PerCpuArray<[u8; PATH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+/// Control groups as they come and go, for the agent.
+#[map]
+pub static CGROUP_EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 /// On an application's socket: where it wanted to go. Freed by the kernel with the socket.
 #[btf_map]
 pub static ORIGINAL: SkStorage<Destination> = SkStorage::new();
@@ -85,8 +103,15 @@ pub fn count(cookie: u64, counter: Counter) {
     let index = counter as usize & (COUNTERS - 1);
     // SAFETY: the pointer is a live map value of 16 aligned u64 and the index is below 16; all writers in the kernel
     // are atomic and the agent writes an entry only before the pod is enrolled.
-    unsafe {
-        let value = (&raw mut (*counters).values).cast::<u64>().add(index);
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, 1);
-    }
+    unsafe { add_one((&raw mut (*counters).values).cast::<u64>().add(index)) };
+}
+
+/// Adds one to a number in a map.
+///
+/// # Safety
+/// The pointer is of a live, aligned map value.
+#[inline(always)]
+pub unsafe fn add_one(value: *mut u64) {
+    // SAFETY: the caller's.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, 1) };
 }

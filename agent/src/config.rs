@@ -126,6 +126,10 @@ pub struct AgentArguments {
     /// Without a heartbeat for so long the kernel takes the agent for dead.
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub heartbeat_limit: Duration,
+    /// Where some namespace is strict, connections of a pod that the agent does not know yet are refused for so long after the
+    /// first; 0 lets them go.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub unknown_pod_limit: Duration,
     /// What a clean stop does with the capture: `release` undoes it without trace, `keep` leaves the kernel to each
     /// namespace's fail mode until the next agent comes.
     #[arg(long, value_name = "release|keep", default_value = "release")]

@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod ca;
+pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod control;

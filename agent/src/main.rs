@@ -50,7 +50,7 @@ fn requirements() -> Vec<RequirementView> {
     let view = |found: bpf::Requirement| RequirementView {
         name: found.name.to_owned(),
         found: found.found,
-        required: true,
+        required: found.needed,
         detail: found.detail,
         advice: found.advice.to_owned(),
     };

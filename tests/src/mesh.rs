@@ -4,6 +4,7 @@ use crate::{
     Agent, Authority, EndpointSpec, Fault, ServiceSpec, Site, World,
     agent::{AgentSettings, wait_json},
     cluster::{Cluster, Mirror, Shared},
+    kubelet,
     manifests::Manifests,
     objects::{self, PodSpec},
 };
@@ -107,7 +108,8 @@ impl Mesh {
             extra: Vec::new(),
         };
         let node = |name: &str, number: u8| {
-            let site = world.site(&format!("node-{name}"), 1, number)?;
+            let folder = format!("{}/agent", kubelet::node_folder(name));
+            let site = world.site_in(&format!("node-{name}"), 1, number, &folder)?;
             let settings = AgentSettings { zone: Some(format!("zone-{name}")), ..settings.clone() };
             Agent::prepare(site, settings, world.folder(), world.prefix())
         };
@@ -172,8 +174,8 @@ impl Mesh {
         name: &str,
         change: impl FnOnce(&mut PodSpec),
     ) -> Result<Pod, Fault> {
-        self.pods += 1;
-        self.pod_at(node, name, self.pods, change)
+        let number = self.next_pod();
+        self.pod_at(node, name, number, change)
     }
 
     /// The same with a number of choice, which decides the addresses: for pods that come back.
@@ -202,13 +204,19 @@ impl Mesh {
         Ok(Pod { site, spec })
     }
 
+    /// A number for a new pod, which decides its addresses.
+    pub(crate) fn next_pod(&mut self) -> u8 {
+        self.pods += 1;
+        self.pods
+    }
+
     /// Something on the bridge that the mesh knows nothing of.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn outsider(&mut self, name: &str) -> Result<Site, Fault> {
-        self.pods += 1;
-        self.world.site(name, 9, self.pods)
+        let number = self.next_pod();
+        self.world.site(name, 9, number)
     }
 
     /// Waits until the pod's own agent captures it and the other one knows it. In a cluster the other one learns of it only when it

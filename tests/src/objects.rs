@@ -26,8 +26,12 @@ pub struct PodSpec {
     pub node: String,
     /// `status.podIPs`.
     pub addresses: Vec<IpAddr>,
-    /// Path of the network namespace.
+    /// `metadata.uid`; made of namespace and name where it is empty.
+    pub uid: String,
+    /// Path of the network namespace; no annotation where it is empty.
     pub netns: String,
+    /// `spec.hostNetwork`.
+    pub host_network: bool,
     /// Other annotations, without the prefix `posthaste.dev/`.
     pub annotations: Vec<(String, String)>,
     /// Other labels.
@@ -38,7 +42,12 @@ impl PodSpec {
     /// The object.
     #[must_use]
     pub fn object(&self) -> Value {
-        let mut annotations = json!({"posthaste.dev/netns": self.netns});
+        let mut annotations = json!({});
+        if !self.netns.is_empty() {
+            annotations["posthaste.dev/netns"] = json!(self.netns);
+        }
+        let made = format!("uid-{}-{}", self.namespace, self.name);
+        let uid = if self.uid.is_empty() { &made } else { &self.uid };
         for (name, value) in &self.annotations {
             annotations[format!("posthaste.dev/{name}")] = json!(value);
         }
@@ -50,11 +59,11 @@ impl PodSpec {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
-                "name": self.name, "namespace": self.namespace, "uid": format!("uid-{}-{}", self.namespace, self.name),
+                "name": self.name, "namespace": self.namespace, "uid": uid,
                 "labels": labels, "annotations": annotations,
             },
             "spec": {
-                "nodeName": self.node, "serviceAccountName": self.name,
+                "nodeName": self.node, "serviceAccountName": self.name, "hostNetwork": self.host_network,
                 "containers": [{"name": "main", "image": "none"}],
             },
             "status": {"phase": "Running", "podIP": self.addresses.first().map(ToString::to_string), "podIPs": addresses},

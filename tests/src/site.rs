@@ -94,7 +94,20 @@ impl Site {
     /// # Errors
     /// The cgroup or namespace is gone.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command, Fault> {
-        let members = self.cgroup.path().join("cgroup.procs");
+        self.command_in(self.cgroup.path(), program, Duration::ZERO)
+    }
+
+    /// The same in another cgroup, entering the network namespace some time after the cgroup, as a container runtime does.
+    ///
+    /// # Errors
+    /// The cgroup or namespace is gone.
+    pub fn command_in(
+        &self,
+        cgroup: &Path,
+        program: impl AsRef<std::ffi::OsStr>,
+        between: Duration,
+    ) -> Result<Command, Fault> {
+        let members = cgroup.join("cgroup.procs");
         let members: OwnedFd = OpenOptions::new()
             .write(true)
             .open(&members)
@@ -103,7 +116,7 @@ impl Site {
         let namespace = self.namespace.fd().try_clone_to_owned().doing("copy a descriptor")?;
         let mut command = Command::new(program);
         command.process_group(0);
-        let enter = move || enter(&members, &namespace);
+        let enter = move || enter(&members, &namespace, between);
         // SAFETY: `enter` makes only async-signal-safe system calls and allocates nothing.
         unsafe { command.pre_exec(enter) };
         Ok(command)
@@ -157,11 +170,14 @@ impl Site {
     }
 }
 
-fn enter(members: &OwnedFd, namespace: &OwnedFd) -> io::Result<()> {
+fn enter(members: &OwnedFd, namespace: &OwnedFd, between: Duration) -> io::Result<()> {
     // SAFETY: the descriptor is open and the buffer is one static byte.
     let written = unsafe { libc::write(members.as_raw_fd(), c"0".as_ptr().cast(), 1) };
     if written != 1 {
         return Err(io::Error::last_os_error());
+    }
+    if !between.is_zero() {
+        std::thread::sleep(between);
     }
     // SAFETY: a system call on an open descriptor; it moves only this thread, the only one after the fork.
     if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {

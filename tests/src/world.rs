@@ -87,6 +87,14 @@ impl World {
     /// # Errors
     /// The name is taken, or the kernel refuses.
     pub fn site(&self, name: &str, group: u8, number: u8) -> Result<Site, Fault> {
+        self.site_in(name, group, number, name)
+    }
+
+    /// The same with its cgroup in a folder of choice, below that of the world.
+    ///
+    /// # Errors
+    /// The name is taken, or the kernel refuses.
+    pub fn site_in(&self, name: &str, group: u8, number: u8, folder: &str) -> Result<Site, Fault> {
         let port = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
         let namespace = Namespace::create(&format!("{}-{name}", self.prefix))?;
         let v4 = Ipv4Addr::new(10, 77, group, number);
@@ -102,7 +110,7 @@ impl World {
             write!(batch, "addr add {v4}/16 dev eth0\naddr add {v6}/64 dev eth0 nodad\nlink set eth0 up\n");
         batch.push_str("route add default via 10.77.0.1\nroute add default via fd77::1\n");
         namespace.ip(&batch)?;
-        let cgroup = Cgroup::create(self.cgroup.path(), name)?;
+        let cgroup = Cgroup::create(self.cgroup.path(), folder)?;
         Ok(Site::new(name, v4, v6, (cgroup, namespace), self.folder.clone()))
     }
 }

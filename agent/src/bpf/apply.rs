@@ -13,8 +13,7 @@ use agent_common::{Address, Direction, ExcludedPort, ListenerKey, PodCounters, P
 use aya::maps::MapError;
 
 use super::{
-    Capture, CaptureError, WantedPod,
-    load::{self, Constants, Source},
+    Capture, CaptureError, WantedPod, load,
     maps::{self, Plain},
     plan::{self, Family, Listeners, Op, PodState, State},
 };
@@ -30,9 +29,6 @@ impl Capture {
             pods: pods.values().map(|pod| (pod.cookie, pod_state(pod))).collect(),
             node_addresses: node_addresses.iter().map(|address| Address::from(*address).words).collect(),
         };
-        let config = Arc::clone(&self.config);
-        let constants = Constants::of(&config);
-        let mut source = Source::new(&config, &constants);
         let mut problems = shared_namespaces(wanted, &pods);
         let mut failed = BTreeSet::new();
         for op in plan::plan(&self.applied, &state) {
@@ -40,7 +36,7 @@ impl Capture {
             if matches!(op, Op::Enrol(cookie, _) if failed.contains(&cookie)) {
                 continue;
             }
-            match self.execute(&op, &pods, &mut source) {
+            match self.execute(&op, &pods) {
                 Ok(()) => self.applied.note(&op),
                 Err(error) => {
                     failed.extend(op.pod());
@@ -60,12 +56,7 @@ impl Capture {
         problems
     }
 
-    fn execute<'a>(
-        &mut self,
-        op: &Op,
-        pods: &BTreeMap<u64, &'a WantedPod>,
-        source: &mut Source<'a>,
-    ) -> Result<(), CaptureError> {
+    fn execute(&mut self, op: &Op, pods: &BTreeMap<u64, &WantedPod>) -> Result<(), CaptureError> {
         let maps = &mut self.maps;
         match op {
             Op::AddNodeAddress(address) => maps
@@ -92,7 +83,7 @@ impl Capture {
                 removed(maps.listeners.remove(&Plain(listener_key(*cookie, *family))), maps::LISTENERS)
             }
             Op::Attach(cookie) => match pods.get(cookie) {
-                Some(pod) => load::attach_pod(source, &pod.cookie, pod.netns.as_fd()),
+                Some(pod) => load::attach_pod(&mut self.source, pod.cookie, pod.netns.as_fd()),
                 None => Ok(()),
             },
             Op::Detach(cookie) => load::detach_pod(&self.config, *cookie),
@@ -188,7 +179,7 @@ fn listener_key(cookie: u64, family: Family) -> ListenerKey {
 }
 
 /// Removing what is not there is done.
-fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), CaptureError> {
+pub(super) fn removed(result: Result<(), MapError>, map: &'static str) -> Result<(), CaptureError> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(error) if errno(&error) == Some(libc::ENOENT) => Ok(()),

@@ -13,18 +13,20 @@ use aya::maps::{Array, MapData};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    CaptureConfig, CaptureError, OriginalDestinations, PodCounts, PodListeners, counts,
+    CaptureConfig, CaptureError, GroupEvents, OriginalDestinations, PodCounts, PodListeners, counts,
     link::Updated,
-    load::{self, Constants, Source},
+    load::{self, Source},
     log_lines::LogLines,
     maps::{self, Maps, Plain},
     mounts,
     plan::{PodState, State},
 };
+use crate::netns::cookie_of_this_thread;
 
 /// Capture of this node's pods: programs, links and maps, pinned so that they outlive a crash of the agent.
 pub struct Capture {
     pub(super) config: Arc<CaptureConfig>,
+    pub(super) source: Source,
     pub(super) maps: Maps,
     pub(super) applied: State,
     /// Names of the pods in `applied`, as far as this agent knows them.
@@ -37,6 +39,9 @@ pub struct Capture {
     destinations: OriginalDestinations,
     meanwhile: Vec<PodCounts>,
     log_lines: LogLines,
+    /// Cookie of the agent's own network namespace.
+    pub(super) home: u64,
+    events: Option<GroupEvents>,
 }
 
 /// It moves between threads of the control runtime.
@@ -95,13 +100,14 @@ impl Capture {
     }
 
     fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
-        let mut object = load::load_hooks(config)?;
-        let mut maps = Maps::open(config)?;
-        let applied = read_applied(config, &maps)?;
+        let config = Arc::new(config.clone());
+        let mut source = Source::new(&config);
+        let mut object = load::load_hooks(&mut source)?;
+        let mut maps = Maps::open(&config)?;
+        let applied = read_applied(&mut source, &config.bpffs_dir, &maps)?;
         let meanwhile = report(&mut maps)?;
         let heartbeat = maps::open_heartbeat(&config.bpffs_dir)?;
         Ok(Self {
-            config: Arc::new(config.clone()),
             maps,
             applied,
             names: BTreeMap::new(),
@@ -110,7 +116,11 @@ impl Capture {
             heartbeat: Heartbeat { map: Arc::new(Mutex::new(heartbeat)) },
             destinations: OriginalDestinations::open(&config.bpffs_dir)?,
             meanwhile,
+            events: start_events(&config, &mut object),
             log_lines: LogLines::open(&mut object),
+            home: cookie_of_this_thread().unwrap_or(0),
+            source,
+            config,
         })
     }
 
@@ -144,6 +154,11 @@ impl Capture {
         self.meanwhile.iter().map(named).collect()
     }
 
+    /// Control groups as they come and go, once; none where the kernel does not tell.
+    pub fn take_events(&mut self) -> Option<GroupEvents> {
+        self.events.take()
+    }
+
     /// Writes what the programs have logged since to the agent's log, target `posthaste::kernel`. Call it now and then.
     pub fn drain_log(&mut self) {
         self.log_lines.drain();
@@ -164,6 +179,16 @@ impl Capture {
         drop(self);
         remove_everything(&folder)
     }
+}
+
+/// The agent can do without: it looks by itself then.
+fn start_events(config: &CaptureConfig, object: &mut aya::Ebpf) -> Option<GroupEvents> {
+    let folder = &config.bpffs_dir;
+    let root = crate::cgroup::mounts::path_in_hierarchy(&config.cgroup_root).unwrap_or_default();
+    let started = maps::write_root(folder, agent_common::Root::new(&root))
+        .and_then(|()| maps::open_events(folder))
+        .and_then(|ring| GroupEvents::start(object, ring));
+    started.inspect_err(|error| tracing::warn!(%error, "the kernel does not tell of control groups")).ok()
 }
 
 /// Removes all links, then all pins and the folder. The first error is told after everything was tried.
@@ -193,7 +218,7 @@ fn pod_cookies(folder: &Path) -> Vec<u64> {
 
 /// What an earlier agent left, with this agent's program in each pod's hook. A hook whose network namespace is gone
 /// is kept in mind as attached, so that the first plan removes its pin with the rest of that pod.
-fn read_applied(config: &CaptureConfig, maps: &Maps) -> Result<State, CaptureError> {
+fn read_applied(source: &mut Source, folder: &Path, maps: &Maps) -> Result<State, CaptureError> {
     let mut state = State::default();
     for (address, _) in maps.node_addresses.iter().filter_map(Result::ok) {
         state.node_addresses.insert(address.0.words);
@@ -209,13 +234,10 @@ fn read_applied(config: &CaptureConfig, maps: &Maps) -> Result<State, CaptureErr
     for (Plain(port), _) in maps.excluded.iter().filter_map(Result::ok) {
         pod(port.cookie, &|pod| _ = pod.excluded.insert(port));
     }
-    let cookies = pod_cookies(&config.bpffs_dir);
-    let constants = Constants::of(config);
-    let mut source = Source::new(config, &constants);
-    for cookie in &cookies {
-        pod(*cookie, &|pod| pod.attached = true);
-        if load::pod_pin(&config.bpffs_dir, *cookie).exists() {
-            match load::renew_pod(&mut source, cookie)? {
+    for cookie in pod_cookies(folder) {
+        pod(cookie, &|pod| pod.attached = true);
+        if load::pod_pin(folder, cookie).exists() {
+            match load::renew_pod(source, cookie)? {
                 Updated::Yes | Updated::TargetGone => {}
             }
         }

@@ -99,9 +99,17 @@ fn open(pin: &Path) -> io::Result<OwnedFd> {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
+    call(command, std::ptr::from_ref(attributes).cast_mut())
+}
+
+/// A command that writes its answer into the attributes.
+pub(super) fn bpf_answering<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
+    call(command, std::ptr::from_mut(attributes))
+}
+
+fn call<T>(command: libc::c_int, attributes: *mut T) -> io::Result<i32> {
     // SAFETY: the attributes are a live, fully initialised prefix of `union bpf_attr` of the size given, and what
-    // they point to outlives the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    // they point to outlives the call; commands that write into them are called with exclusive ones.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aya::{
@@ -14,7 +15,7 @@ use aya::{
 };
 
 use super::{
-    CaptureConfig, CaptureError,
+    CaptureConfig, CaptureError, events,
     link::{self, Updated},
     maps,
 };
@@ -50,15 +51,15 @@ pub(super) fn pod_pin(folder: &Path, cookie: u64) -> PathBuf {
 
 /// Makes the folders, checks what is pinned, and puts the programs into the hooks of the cgroup. The object it returns is
 /// not needed for them to stay there.
-pub(super) fn load_hooks(config: &CaptureConfig) -> Result<Ebpf, CaptureError> {
+pub(super) fn load_hooks(source: &mut Source) -> Result<Ebpf, CaptureError> {
+    let config = Arc::clone(&source.config);
     for name in ["maps", "hooks", "pods"] {
         let folder = config.bpffs_dir.join(name);
         fs::create_dir_all(&folder).map_err(CaptureError::file("make the folder", &folder))?;
     }
-    check_layouts(config)?;
+    check_layouts(&config)?;
     let cgroup = File::open(&config.cgroup_root).map_err(CaptureError::file("open", &config.cgroup_root))?;
-    let constants = Constants::of(config);
-    let mut object = Source::new(config, &constants).load(&NO_POD)?;
+    let mut object = source.load(NO_POD)?;
     for program in HOOKS {
         let pin = hook_pin(&config.bpffs_dir, program);
         let loaded = take(&mut object, program)?;
@@ -69,24 +70,24 @@ pub(super) fn load_hooks(config: &CaptureConfig) -> Result<Ebpf, CaptureError> {
 }
 
 /// Loads an instance of the inbound program for one pod and puts it into the pinned link. The kernel keeps it.
-pub(super) fn renew_pod<'a>(source: &mut Source<'a>, cookie: &'a u64) -> Result<Updated, CaptureError> {
+pub(super) fn renew_pod(source: &mut Source, cookie: u64) -> Result<Updated, CaptureError> {
     let mut object = source.load(cookie)?;
     let program = load_inbound(&mut object)?;
-    let pin = pod_pin(&source.config.bpffs_dir, *cookie);
+    let pin = pod_pin(&source.config.bpffs_dir, cookie);
     update(&pin, program)
 }
 
 /// Loads an instance of the inbound program for one pod, attaches it to the network namespace and pins it.
-pub(super) fn attach_pod<'a>(
-    source: &mut Source<'a>,
-    cookie: &'a u64,
+pub(super) fn attach_pod(
+    source: &mut Source,
+    cookie: u64,
     netns: BorrowedFd<'_>,
 ) -> Result<(), CaptureError> {
-    let folder = pod_folder(&source.config.bpffs_dir, *cookie);
+    let folder = pod_folder(&source.config.bpffs_dir, cookie);
     fs::create_dir_all(&folder).map_err(CaptureError::file("make the folder", &folder))?;
     let mut object = source.load(cookie)?;
     let program = load_inbound(&mut object)?;
-    place(&pod_pin(&source.config.bpffs_dir, *cookie), program, |program| attach(program, netns))
+    place(&pod_pin(&source.config.bpffs_dir, cookie), program, |program| attach(program, netns))
 }
 
 /// Removes the hook of one pod; one that is gone already is no error.
@@ -104,13 +105,17 @@ pub(super) fn remove_link(pin: &Path) -> Result<(), CaptureError> {
 
 /// Lets the kernel judge every program without attaching or pinning anything.
 pub(super) fn try_all(config: &CaptureConfig) -> Result<(), CaptureError> {
-    let constants = Constants::of(config);
-    let mut object = Source { pinned: false, ..Source::new(config, &constants) }.load(&NO_POD)?;
+    let mut object = Source::unpinned(config).load(NO_POD)?;
     for program in HOOKS {
         load(take(&mut object, program)?)
             .map_err(|source| CaptureError::Program { program, source: Box::new(source) })?;
     }
     load_inbound(&mut object).map(drop)
+}
+
+/// The same for the programs that the agent can do without.
+pub(super) fn try_events(config: &CaptureConfig) -> Result<(), CaptureError> {
+    events::try_all(&mut Source::unpinned(config).load(NO_POD)?)
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -124,44 +129,49 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 const NO_POD: u64 = 0;
 
 /// What is fixed in the programs when they are loaded, as they hold it.
-pub(super) struct Constants {
+struct Constants {
     mark: u32,
     port: u32,
     limit: u64,
 }
 
 impl Constants {
-    pub(super) fn of(config: &CaptureConfig) -> Self {
+    fn of(config: &CaptureConfig) -> Self {
         let limit = u64::try_from(config.heartbeat_limit.as_nanos()).unwrap_or(u64::MAX);
         Self { mark: config.mark, port: u32::from(config.outbound_port), limit }
     }
 }
 
-/// Makes instances of the programs. Keep one for a batch of pods: aya parses the kernel's whole BTF (tens of milliseconds)
-/// for each loader it makes, so the loader is made once, when it is first needed.
-pub(super) struct Source<'a> {
-    config: &'a CaptureConfig,
-    constants: &'a Constants,
-    /// Whether the maps are the pinned ones, or of this instance alone.
-    pinned: bool,
-    loader: Option<EbpfLoader<'a>>,
+/// Makes instances of the programs. Made once: a new pod waits for its instance, and aya parses the kernel's whole BTF (tens of
+/// milliseconds) for each loader it makes, which these programs do not even need.
+pub(super) struct Source {
+    config: Arc<CaptureConfig>,
+    loader: EbpfLoader<'static>,
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn new(config: &'a CaptureConfig, constants: &'a Constants) -> Self {
-        Self { config, constants, pinned: true, loader: None }
+impl Source {
+    /// Of instances that share the pinned maps.
+    pub(super) fn new(config: &Arc<CaptureConfig>) -> Self {
+        Self { config: Arc::clone(config), loader: loader(config, true) }
     }
 
-    fn load(&mut self, cookie: &'a u64) -> Result<Ebpf, CaptureError> {
-        let (config, constants, pinned) = (self.config, self.constants, self.pinned);
-        let loader = self.loader.get_or_insert_with(|| loader(config, constants, pinned));
-        let loaded = loader.override_global("COOKIE", cookie, true).load(OBJECT);
+    /// Of instances with maps of their own.
+    fn unpinned(config: &CaptureConfig) -> Self {
+        Self { config: Arc::new(config.clone()), loader: loader(config, false) }
+    }
+
+    fn load(&mut self, cookie: u64) -> Result<Ebpf, CaptureError> {
+        // The loader borrows its values for as long as it lives, which is as long as the agent: 8 bytes for each pod.
+        let cookie: &'static u64 = Box::leak(Box::new(cookie));
+        let loaded = self.loader.override_global("COOKIE", cookie, true).load(OBJECT);
         loaded.map_err(|error| CaptureError::Object(Box::new(error)))
     }
 }
 
-fn loader<'a>(config: &CaptureConfig, constants: &'a Constants, pinned: bool) -> EbpfLoader<'a> {
+fn loader(config: &CaptureConfig, pinned: bool) -> EbpfLoader<'static> {
+    let constants: &'static Constants = Box::leak(Box::new(Constants::of(config)));
     let mut loader = EbpfLoader::new();
+    loader.btf(None);
     for shape in maps::shapes(config) {
         if pinned {
             loader.map_pin_path(shape.name, maps::pin(&config.bpffs_dir, shape.name));
@@ -200,7 +210,7 @@ fn check_layouts(config: &CaptureConfig) -> Result<(), CaptureError> {
     Ok(())
 }
 
-fn take<'a>(object: &'a mut Ebpf, program: &'static str) -> Result<&'a mut Program, CaptureError> {
+pub(super) fn take<'a>(object: &'a mut Ebpf, program: &'static str) -> Result<&'a mut Program, CaptureError> {
     object.program_mut(program).ok_or_else(|| CaptureError::Program {
         program,
         source: Box::new(ProgramError::IOError(io::Error::other("it is not in the embedded object"))),

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use agent_common::{Address, Destination, ExcludedPort, FlowKey, ListenerKey, PodCounters, PodSettings};
+use agent_common::{
+    Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey, NewFolder, PodCounters, PodSettings,
+    Root, Standing,
+};
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData, SkStorage, SockHash},
+    maps::{Array, HashMap, Map, MapData, RingBuf, SkStorage, SockHash},
 };
 
 use super::{CaptureConfig, CaptureError};
@@ -23,7 +26,8 @@ macro_rules! plain {
     )+};
 }
 
-plain!(Address, Destination, ExcludedPort, FlowKey, ListenerKey, PodCounters, PodSettings);
+plain!(Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey);
+plain!(NewFolder, PodCounters, PodSettings, Root, Standing);
 
 /// Names of the maps, as the programs call them; they are the names of the pins too.
 pub(super) const PODS: &str = "PODS";
@@ -35,6 +39,15 @@ pub(super) const POD_COUNTERS: &str = "POD_COUNTERS";
 pub(super) const HEARTBEAT: &str = "HEARTBEAT";
 pub(super) const ORIGINAL: &str = "ORIGINAL";
 pub(super) const ACCEPTED: &str = "ACCEPTED";
+pub(super) const CGROUPS: &str = "CGROUPS";
+pub(super) const JUDGING: &str = "JUDGING";
+pub(super) const NEW_FOLDER: &str = "NEW_FOLDER";
+pub(super) const ROOT: &str = "ROOT";
+pub(super) const CGROUP_EVENTS: &str = "CGROUP_EVENTS";
+/// Its size in bytes: some hundreds of events.
+const EVENT_BYTES: u32 = 1 << 18;
+/// Groups of pods, known or not, for each captured pod that there may be.
+const GROUPS_PER_POD: u32 = 4;
 /// The ring of the programs' log, as aya-log calls it.
 pub(super) const LOG: &str = "AYA_LOGS";
 /// Its size in bytes.
@@ -55,7 +68,7 @@ fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
 }
 
 /// All maps of the programs, with the sizes of the configuration.
-pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 10] {
+pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 15] {
     [
         shape::<u64, PodSettings>(PODS, config.max_pods),
         shape::<ExcludedPort, u8>(EXCLUDED, config.max_excluded_ports),
@@ -66,6 +79,11 @@ pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 10] {
         shape::<u32, u64>(HEARTBEAT, 1),
         shape::<i32, Destination>(ORIGINAL, 0),
         shape::<i32, Destination>(ACCEPTED, 0),
+        shape::<u64, Standing>(CGROUPS, config.max_pods.saturating_mul(GROUPS_PER_POD)),
+        shape::<u32, Judging>(JUDGING, 1),
+        shape::<u32, NewFolder>(NEW_FOLDER, 1),
+        shape::<u32, Root>(ROOT, 1),
+        shape::<(), ()>(CGROUP_EVENTS, EVENT_BYTES),
         shape::<(), ()>(LOG, LOG_BYTES),
     ]
 }
@@ -84,6 +102,9 @@ pub(super) struct Maps {
     pub(super) listeners: SockHash<MapData, Plain<ListenerKey>>,
     pub(super) counters: HashMap<MapData, u64, Plain<PodCounters>>,
     pub(super) reported: HashMap<MapData, u64, Plain<PodCounters>>,
+    pub(super) cgroups: HashMap<MapData, u64, Plain<Standing>>,
+    pub(super) judging: Array<MapData, Plain<Judging>>,
+    pub(super) new_folder: Array<MapData, Plain<NewFolder>>,
 }
 
 impl Maps {
@@ -101,6 +122,9 @@ impl Maps {
             listeners: open(folder, LISTENERS)?,
             counters: open(folder, POD_COUNTERS)?,
             reported: open(folder, REPORTED)?,
+            cgroups: open(folder, CGROUPS)?,
+            judging: open(folder, JUDGING)?,
+            new_folder: open(folder, NEW_FOLDER)?,
         })
     }
 }
@@ -126,6 +150,17 @@ fn open<M: TryFrom<Map, Error = aya::maps::MapError>>(
 /// The heartbeat.
 pub(super) fn open_heartbeat(folder: &Path) -> Result<Array<MapData, u64>, CaptureError> {
     open(folder, HEARTBEAT)
+}
+
+/// Tells the programs which part of the hierarchy is the agent's.
+pub(super) fn write_root(folder: &Path, root: Root) -> Result<(), CaptureError> {
+    let mut map: Array<MapData, Plain<Root>> = open(folder, ROOT)?;
+    map.set(0, Plain(root), 0).map_err(CaptureError::map(ROOT))
+}
+
+/// The ring of control groups that come and go.
+pub(super) fn open_events(folder: &Path) -> Result<RingBuf<MapData>, CaptureError> {
+    open(folder, CGROUP_EVENTS)
 }
 
 /// The storage on the agent's accepted sockets.

@@ -9,7 +9,8 @@ use aya::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::{CaptureConfig, link, load, mounts};
+use super::{CaptureConfig, link, load, mounts, neighbours};
+use crate::netns::cookie_of_this_thread;
 
 /// One thing that capture needs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -18,6 +19,8 @@ pub struct Requirement {
     pub name: &'static str,
     /// Whether it is there.
     pub found: bool,
+    /// Whether the agent cannot run without it.
+    pub needed: bool,
     /// What was seen.
     pub detail: String,
     /// What to do where it is not.
@@ -30,14 +33,20 @@ pub fn probe() -> Vec<Requirement> {
     requirements.extend(programs());
     requirements.extend(helpers());
     requirements.extend(maps());
-    requirements.extend([links(), memory(), cookie(), transparent(), object()]);
+    requirements.extend([links(), memory(), cookie(), transparent(), object(), group_events()]);
+    requirements.push(service_addresses());
     requirements
 }
 
 fn requirement(name: &'static str, result: Result<String, String>, advice: &'static str) -> Requirement {
     let found = result.is_ok();
     let detail = result.unwrap_or_else(|reason| reason);
-    Requirement { name, found, detail, advice }
+    Requirement { name, found, needed: true, detail, advice }
+}
+
+/// One that the agent can do without; the advice says what is worse then.
+fn wish(name: &'static str, result: Result<String, String>, advice: &'static str) -> Requirement {
+    Requirement { needed: false, ..requirement(name, result, advice) }
 }
 
 /// CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_BPF by number (`include/uapi/linux/capability.h`).
@@ -60,7 +69,7 @@ pub fn rights() -> Requirement {
 }
 
 fn cgroup() -> Requirement {
-    let found = mounts::cgroup_root().map(|path| path.display().to_string());
+    let found = crate::cgroup::unified_root().map(|path| path.display().to_string());
     let result = found.ok_or_else(|| "not mounted".to_owned());
     requirement(
         "cgroup v2",
@@ -144,21 +153,8 @@ fn memory() -> Requirement {
     requirement("memory for maps", result, "raise RLIMIT_MEMLOCK (ulimit -l unlimited)")
 }
 
-/// `SO_NETNS_COOKIE` of `include/uapi/asm-generic/socket.h`.
-const SO_NETNS_COOKIE: libc::c_int = 71;
-
 fn cookie() -> Requirement {
-    let result = Socket::new(Domain::IPV4, Type::STREAM, None).and_then(|socket| {
-        let mut cookie = 0_u64;
-        let mut size = size_of::<u64>() as libc::socklen_t;
-        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&socket);
-        let pointer = (&raw mut cookie).cast();
-        // SAFETY: the socket is open, and pointer and size describe one live u64.
-        let answer = unsafe {
-            libc::getsockopt(descriptor, libc::SOL_SOCKET, SO_NETNS_COOKIE, pointer, &raw mut size)
-        };
-        if answer == 0 { Ok(format!("this one is {cookie}")) } else { Err(std::io::Error::last_os_error()) }
-    });
+    let result = cookie_of_this_thread().map(|cookie| format!("this one is {cookie}"));
     requirement("SO_NETNS_COOKIE", result.map_err(|error| error.to_string()), "use a kernel from 5.14 on")
 }
 
@@ -174,7 +170,40 @@ fn transparent() -> Requirement {
 
 /// The proof of the pudding: the verifier's judgement of the very programs.
 fn object() -> Requirement {
-    let config = CaptureConfig {
+    let result = load::try_all(&smallest()).map(|()| "the verifier accepts them all".to_owned());
+    requirement(
+        "the capture programs",
+        result.map_err(|error| error.to_string()),
+        "report this with the text shown",
+    )
+}
+
+fn group_events() -> Requirement {
+    let result = load::try_events(&smallest()).map(|()| "raw tracepoints and a ring buffer".to_owned());
+    wish(
+        "events of control groups",
+        result.map_err(|error| error.to_string()),
+        "the agent looks for new pods ten times a second instead; a kernel from 5.8 on with tracepoints tells at once",
+    )
+}
+
+/// Whether the connect hooks see the addresses of services, wherever the programs of others are attached.
+fn service_addresses() -> Requirement {
+    let programs = crate::cgroup::unified_root().map(|root| neighbours::connect_programs(&root));
+    let programs = programs.and_then(Result::ok).unwrap_or_default();
+    let (result, advice) = match neighbours::balancer(&programs) {
+        Some((who, advice)) => {
+            (Err(format!("{who} translates at the socket: {}", programs.join(", "))), advice)
+        }
+        None if programs.is_empty() => (Ok("no program of others is at the connect hook".to_owned()), ""),
+        None => (Ok(format!("at the connect hook, in order: {}", programs.join(", "))), ""),
+    };
+    wish("service addresses at the socket", result, advice)
+}
+
+/// Settings to load with where nothing is attached.
+fn smallest() -> CaptureConfig {
+    CaptureConfig {
         cgroup_root: PathBuf::new(),
         bpffs_dir: PathBuf::new(),
         mark: 1,
@@ -182,14 +211,9 @@ fn object() -> Requirement {
         max_flows: 8,
         max_excluded_ports: 8,
         max_node_addresses: 8,
+        unknown_pod_limit: Duration::from_secs(1),
         heartbeat_limit: Duration::from_secs(1),
         outbound_port: 15001,
         inbound_port: 15006,
-    };
-    let result = load::try_all(&config).map(|()| "the verifier accepts them all".to_owned());
-    requirement(
-        "the capture programs",
-        result.map_err(|error| error.to_string()),
-        "report this with the text shown",
-    )
+    }
 }

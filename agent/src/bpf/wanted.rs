@@ -7,7 +7,7 @@ use crate::snapshot::FailMode;
 /// Settings of capture; sizes take effect where the maps are made, that is at the first start or after a clean stop.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// Mount point of cgroup v2; every process under it can be captured. See [`super::cgroup_root`].
+    /// Mount point of cgroup v2; every process under it can be captured. See [`crate::cgroup::unified_root`].
     pub cgroup_root: PathBuf,
     /// Folder on a BPF file system that this agent owns: made at the start, removed at a clean stop.
     pub bpffs_dir: PathBuf,
@@ -22,6 +22,8 @@ pub struct CaptureConfig {
     pub max_excluded_ports: u32,
     /// Addresses of the node at most.
     pub max_node_addresses: u32,
+    /// How long a pod that the agent does not know is refused, where some namespace is strict.
+    pub unknown_pod_limit: Duration,
     /// Age from which a heartbeat means that no agent lives.
     pub heartbeat_limit: Duration,
     /// Port of the agent's listeners at 127.0.0.1 and `::1` in each pod for what the pod sends.

@@ -38,6 +38,7 @@ fn table(pods: &[WorkloadView], fit: Fit) -> String {
         Column { title: "MESH", rank: 0, least: 8 },
         Column { title: "MTLS", rank: 2, least: 6 },
         Column { title: "IDENTITY", rank: 4, least: 20 },
+        Column { title: "NOTE", rank: 1, least: 12 },
     ];
     let rows: Vec<Vec<String>> = pods.iter().map(row).collect();
     draw(&columns, &rows, fit)
@@ -57,5 +58,16 @@ fn row(pod: &WorkloadView) -> Vec<String> {
         mesh.to_owned(),
         pod.mtls.clone(),
         pod.identity.clone(),
+        note(pod),
     ]
+}
+
+/// What is out of the ordinary.
+fn note(pod: &WorkloadView) -> String {
+    match (&pod.not_captured, pod.connections_before.len()) {
+        (Some(reason), _) => format!("not captured: {reason}"),
+        (None, 0) => String::new(),
+        (None, 1) => "1 connection from before".to_owned(),
+        (None, count) => format!("{count} connections from before"),
+    }
 }

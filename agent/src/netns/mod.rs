@@ -8,12 +8,14 @@ pub mod listeners;
 pub mod namespace;
 pub mod plumbing;
 pub mod socket;
+pub mod sockets;
 pub mod stock;
 mod sysctl;
 pub mod threads;
 
 pub use listeners::{KernelListeners, ListenerPorts, WorkerListeners, listen};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, NamespaceFile, cookie_of_this_thread};
 pub use socket::SocketOptions;
+pub use sockets::TcpConnection;
 pub use stock::{Kind, SocketStock};
 pub use threads::NamespaceThreads;

@@ -16,15 +16,29 @@ use rustix::thread::LinkNameSpaceType;
 pub struct Namespace {
     descriptor: Arc<OwnedFd>,
     path: PathBuf,
-    file: FileName,
+    file: NamespaceFile,
     cookie: u64,
 }
 
-/// What tells a file from all others: device and inode.
-type FileName = (u64, u64);
+/// What tells one network namespace from all others: device and inode of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceFile {
+    device: u64,
+    inode: u64,
+}
 
-fn file_name(metadata: &Metadata) -> FileName {
-    (metadata.dev(), metadata.ino())
+impl NamespaceFile {
+    /// The namespace that a path names now.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|found| Self::from(&found))
+    }
+}
+
+impl From<&Metadata> for NamespaceFile {
+    fn from(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 /// Why a namespace cannot be used.
@@ -63,8 +77,8 @@ impl Namespace {
         let open = |source| NamespaceError::Open { path: path.to_owned(), source };
         // A pipe in the place of a namespace must not make the thread wait for a writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(open)?;
-        let name = file_name(&file.metadata().map_err(open)?);
-        if home.metadata().is_ok_and(|home| file_name(&home) == name) {
+        let name = NamespaceFile::from(&file.metadata().map_err(open)?);
+        if home.metadata().is_ok_and(|home| NamespaceFile::from(&home) == name) {
             return Err(NamespaceError::Nodes(path.to_owned()));
         }
         let descriptor = OwnedFd::from(file);
@@ -86,6 +100,12 @@ impl Namespace {
         Arc::clone(&self.descriptor)
     }
 
+    /// What tells it from all others.
+    #[must_use]
+    pub fn file(&self) -> NamespaceFile {
+        self.file
+    }
+
     /// The path it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -95,7 +115,7 @@ impl Namespace {
     /// Whether `path` still names this namespace.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|found| file_name(&found) == self.file)
+        NamespaceFile::of(&self.path) == Some(self.file)
     }
 }
 
@@ -111,8 +131,11 @@ pub(super) fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// `SO_NETNS_COOKIE` of the thread's own namespace, read from a socket made for it (socket(7)).
-fn cookie_of_this_thread() -> io::Result<u64> {
+/// `SO_NETNS_COOKIE` of the calling thread's network namespace, read from a socket made for it (socket(7)).
+///
+/// # Errors
+/// The kernel has no such option, or no descriptor is left.
+pub fn cookie_of_this_thread() -> io::Result<u64> {
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or(8);

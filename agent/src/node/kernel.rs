@@ -1,14 +1,20 @@
 //! The capture as the node shares it: the one task that changes it, and whoever looks at it.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    bpf::{Capture, CaptureError, CaptureStatus, Heartbeat, OriginalDestinations, PodCounts, WantedPod},
-    observe::views::{CaptureCount, CaptureView, MapView, ProgramView},
+    bpf::{
+        Capture, CaptureError, CaptureStatus, GroupEvents, Heartbeat, HeldCounts, Judgements,
+        OriginalDestinations, PodCounts, WantedPod,
+    },
+    observe::{
+        monotonic_ns,
+        views::{CaptureCount, CaptureView, MapView, ProgramView},
+    },
     snapshot::{Problem, Snapshot},
 };
 
@@ -27,6 +33,25 @@ impl Kernel {
     #[must_use]
     pub fn apply(&self, wanted: &[WantedPod], node_addresses: &[IpAddr]) -> Vec<Problem> {
         self.lock().as_mut().map_or_else(Vec::new, |capture| capture.apply(wanted, node_addresses))
+    }
+
+    /// Holds or lets go pods that are not captured; see [`Capture::judge`].
+    #[must_use]
+    pub fn judge(&self, wanted: &Judgements) -> (BTreeMap<u64, HeldCounts>, Vec<Problem>) {
+        let mut capture = self.lock();
+        capture.as_mut().map_or_else(Default::default, |capture| capture.judge(wanted, monotonic_ns()))
+    }
+
+    /// When a folder of all pods was last made; see [`Capture::folder_made_ns`].
+    #[must_use]
+    pub fn folder_made_ns(&self) -> u64 {
+        self.lock().as_ref().map_or(0, Capture::folder_made_ns)
+    }
+
+    /// Control groups as they come and go, once; none where the kernel does not tell.
+    #[must_use]
+    pub fn take_events(&self) -> Option<GroupEvents> {
+        self.lock().as_mut().and_then(Capture::take_events)
     }
 
     /// A clean stop: nothing of ours is left in the kernel.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{bpf, config::AgentArguments};
+use crate::{bpf, cgroup, config::AgentArguments};
 
 /// The algorithms of the kernel that are ready for use (ip-sysctl).
 const ALGORITHMS: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
@@ -51,7 +51,7 @@ pub fn cgroup_root(arguments: &AgentArguments) -> Result<PathBuf, MachineError> 
         // Every cgroup has this file, and cgroup v1 has not.
         Some(root) if root.join("cgroup.controllers").exists() => Ok(root.clone()),
         Some(root) => Err(MachineError::NotCgroup(root.clone())),
-        None => bpf::cgroup_root().ok_or(MachineError::NoCgroup),
+        None => cgroup::unified_root().ok_or(MachineError::NoCgroup),
     }
 }
 

@@ -4,15 +4,20 @@
 //! a change of the source, for the retry tick and for the stop.
 
 pub mod addresses;
+pub mod appearances;
 pub mod authority;
 pub mod heartbeat;
+mod judging;
 pub mod kernel;
+pub mod locate;
 pub mod machine;
 pub mod pods;
 pub mod publish;
 pub mod servers;
+mod settings;
 pub mod source;
 pub mod standby;
 pub mod start;
+pub mod wakeups;
 
 pub use start::{StartError, run};

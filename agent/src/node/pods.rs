@@ -4,13 +4,25 @@
 //! closed sends nothing in plaintext from then on; then rules, listeners and workers; then the kernel learns of the
 //! listeners. Releasing: the kernel first, so that nothing new arrives, then workers, listeners and rules.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+mod reports;
 
-use super::kernel::Kernel;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{appearances::Appearances, judging::judgements, kernel::Kernel, locate::Locator};
 use crate::{
-    bpf::{PodListeners, WantedPod},
-    netns::{ListenerPorts, Namespace, NamespaceThreads, SocketOptions, listen, plumbing::Plumbing},
-    snapshot::{LocalPod, Problem, Snapshot},
+    bpf::{GroupEvent, HeldCounts, PodListeners, WantedPod},
+    netns::{
+        ListenerPorts, Namespace, NamespaceThreads, SocketOptions, TcpConnection, listen, plumbing::Plumbing,
+        sockets,
+    },
+    observe::{Enrolments, monotonic_ns},
+    snapshot::{LocalPod, NetnsSource, Problem, Snapshot},
     worker::{Command, WorkerHandle},
 };
 
@@ -24,6 +36,8 @@ pub struct Means {
     pub ports: ListenerPorts,
     /// Addresses of this node, whose probes always pass.
     pub node_addresses: Vec<IpAddr>,
+    /// Where people read how pods came to be captured.
+    pub enrolments: Enrolments,
 }
 
 /// The enrolled pods of this node, by uid.
@@ -32,20 +46,37 @@ pub struct Pods {
     enrolled: HashMap<Arc<str>, Enrolled>,
     /// Namespaces of pods that are no longer captured and whose connections go on, until the pods have gone.
     unlabelled: Vec<Arc<Namespace>>,
+    locator: Locator,
+    appearances: Appearances,
+    /// What was counted of pods that are not captured, by cgroup.
+    held: BTreeMap<u64, HeldCounts>,
+    /// When connections from before were last looked at, agent time.
+    looked_ns: u64,
 }
 
 struct Enrolled {
     pod: Arc<LocalPod>,
     namespace: Arc<Namespace>,
+    /// What names it now: it may have been opened by the process of a container that was replaced since.
+    named: PathBuf,
+    /// When the process that it was found by started, nanoseconds since boot; of a pod that was waited for.
+    started_ns: Option<u64>,
+    /// When it was first seen captured, agent time.
+    captured_ns: Option<u64>,
+    /// From the appearance of the pod to its capture.
+    window_ns: Option<u64>,
     listeners: Arc<PodListeners>,
     plumbing: Option<Plumbing>,
+    /// Connections from before, as far as they live.
+    before: Vec<TcpConnection>,
 }
 
 impl Pods {
     /// Nobody enrolled yet.
     #[must_use]
-    pub fn new(means: Means) -> Self {
-        Self { means, enrolled: HashMap::new(), unlabelled: Vec::new() }
+    pub fn new(means: Means, locator: Locator, appearances: Appearances) -> Self {
+        let (enrolled, unlabelled) = (HashMap::new(), Vec::new());
+        Self { means, enrolled, unlabelled, locator, appearances, held: BTreeMap::new(), looked_ns: 0 }
     }
 
     /// Follows `snapshot`. Whatever cannot be done is a problem, and is tried again at the next call.
@@ -55,8 +86,14 @@ impl Pods {
         kernel: &Kernel,
         workers: &[WorkerHandle],
     ) -> Vec<Problem> {
+        let read_ns = monotonic_ns();
+        self.locator.read(kernel.folder_made_ns(), read_ns);
+        self.appearances.keep(self.locator.scan(), |uid| snapshot.bystanders.contains(uid));
+        // Before anything that takes time: from now on a strict pod sends nothing, captured or not.
+        let (held, mut problems) = kernel.judge(&judgements(snapshot, self.locator.scan(), read_ns));
+        self.note_held(held);
         let left = self.take_left(snapshot);
-        let mut problems = self.open_new(snapshot).await;
+        problems.extend(self.open_new(snapshot).await);
         problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
         for (enrolled, gone) in left {
             if !gone {
@@ -69,6 +106,10 @@ impl Pods {
         if installed {
             problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
         }
+        self.note_captured();
+        self.look_at_before().await;
+        self.publish();
+        problems.extend(self.late(snapshot));
         problems.sort();
         problems.dedup();
         problems
@@ -100,21 +141,46 @@ impl Pods {
         self.enrolled.clear();
     }
 
-    /// Cookie and uid of every enrolled pod.
-    pub fn cookies(&self) -> impl Iterator<Item = (u64, &Arc<LocalPod>)> {
-        self.enrolled.values().map(|enrolled| (enrolled.namespace.cookie(), &enrolled.pod))
+    /// The pods that are captured, listeners and all.
+    pub fn captured(&self) -> impl Iterator<Item = &LocalPod> {
+        self.enrolled.values().filter(|enrolled| enrolled.plumbing.is_some()).map(|enrolled| &*enrolled.pod)
+    }
+
+    /// When to look again for pods that are being made; none where nothing is to be gained by it.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Duration> {
+        self.appearances.next_look(monotonic_ns())
+    }
+
+    /// Whether something happened to pods, or one that was waited for has its namespace now: a cheap look before
+    /// [`Pods::follow`].
+    pub fn is_worth_following(&mut self, snapshot: &Snapshot, events: &[GroupEvent]) -> bool {
+        if !events.is_empty() {
+            let pods = self.appearances.note_all(events);
+            self.locator.expect(&pods);
+            return !pods.is_empty() || events.iter().any(GroupEvent::is_of_all_pods);
+        }
+        self.locator.rescan();
+        self.appearances.waiting(0).any(|(uid, ..)| {
+            snapshot.local_pods.get(uid).is_some_and(|pod| self.locator.find(&pod.netns).is_ok())
+        })
     }
 
     /// Pods that are not wanted any more, or whose namespace is not what its path names now.
     fn take_left(&mut self, snapshot: &Snapshot) -> Vec<(Enrolled, bool)> {
-        let fate = |enrolled: &Enrolled| match snapshot.local_pods.get(&enrolled.pod.workload.uid) {
-            Some(pod) if pod.netns == *enrolled.namespace.path() && enrolled.namespace.is_current() => None,
-            Some(_) => Some(true),
-            None => Some(is_gone(snapshot, enrolled)),
+        let locator = &self.locator;
+        let fate = |enrolled: &mut Enrolled| {
+            let (source, namespace) = (&enrolled.pod.netns, &enrolled.namespace);
+            let still = locator.still_has(source, namespace, &mut enrolled.named);
+            match snapshot.local_pods.get(&enrolled.pod.workload.uid) {
+                Some(pod) if pod.netns == *source && still => None,
+                Some(_) => Some(true),
+                None => Some(!still || is_gone(snapshot, enrolled)),
+            }
         };
         let leaving: Vec<(Arc<str>, bool)> = self
             .enrolled
-            .iter()
+            .iter_mut()
             .filter_map(|(uid, enrolled)| fate(enrolled).map(|gone| (Arc::clone(uid), gone)))
             .collect();
         leaving
@@ -130,16 +196,32 @@ impl Pods {
                 enrolled.pod = Arc::clone(pod);
                 continue;
             }
-            match self.means.threads.open(pod.netns.clone()).await {
+            let place = match self.locator.find(&pod.netns) {
+                Ok(place) => place,
+                Err(missing) => {
+                    self.appearances.wait(uid, missing, monotonic_ns());
+                    continue;
+                }
+            };
+            match self.means.threads.open(place.path.clone()).await {
                 Ok(namespace) => {
-                    let listeners = Arc::new(PodListeners { v4: None, v6: None });
-                    let namespace = Arc::new(namespace);
-                    let enrolled = Enrolled { pod: Arc::clone(pod), namespace, listeners, plumbing: None };
+                    let enrolled = Enrolled {
+                        pod: Arc::clone(pod),
+                        namespace: Arc::new(namespace),
+                        named: place.path,
+                        started_ns: place.started_ns.filter(|_| self.appearances.found(uid)),
+                        captured_ns: None,
+                        window_ns: None,
+                        listeners: Arc::new(PodListeners { v4: None, v6: None }),
+                        plumbing: None,
+                        before: Vec::new(),
+                    };
                     self.enrolled.insert(Arc::clone(uid), enrolled);
                 }
                 Err(error) => problems.push(problem(pod, &error)),
             }
         }
+        self.appearances.keep_waiting(|uid| snapshot.local_pods.contains_key(uid));
         problems
     }
 
@@ -184,11 +266,11 @@ impl Pods {
     }
 }
 
-/// A pod that is only unlabelled keeps its connections; one that left, or whose namespace is another now, does not.
+/// A pod that is only unlabelled keeps its connections; one that left does not.
 fn is_gone(snapshot: &Snapshot, enrolled: &Enrolled) -> bool {
     let still =
         |address| snapshot.workloads.get(address).is_some_and(|found| found.uid == enrolled.pod.workload.uid);
-    !enrolled.namespace.is_current() || !enrolled.pod.workload.addresses.iter().any(still)
+    !enrolled.pod.workload.addresses.iter().any(still)
 }
 
 async fn install(
@@ -213,6 +295,8 @@ async fn install(
         let (uid, namespace) = (Arc::clone(uid), Arc::clone(namespace));
         worker.tell(Command::Enrol { uid, namespace, listeners });
     }
+    // The kernel does not steer to the listeners yet: what there is goes past the agent.
+    enrolled.before = sockets::uncaptured(&means.threads, namespace, &means.sockets).await;
     enrolled.listeners = Arc::new(PodListeners { v4: kernel.v4, v6: kernel.v6 });
     enrolled.plumbing = Some(plumbing);
     tracing::info!(pod = %uid, cookie = namespace.cookie(), "enrolled");
@@ -223,7 +307,10 @@ fn problem(pod: &LocalPod, error: &dyn std::error::Error) -> Problem {
     Problem {
         origin: "node".to_owned(),
         object: format!("Pod/{}/{}", pod.workload.namespace, pod.workload.name),
-        field: "metadata.annotations[posthaste.dev/netns]".to_owned(),
+        field: match pod.netns {
+            NetnsSource::Path(_) => "metadata.annotations[posthaste.dev/netns]".to_owned(),
+            NetnsSource::Cgroup(_) => "metadata.uid".to_owned(),
+        },
         reason: error.to_string(),
     }
 }

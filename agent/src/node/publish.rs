@@ -9,10 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    control::reading::Reading,
+    control::{captured::CapturedPods, reading::Reading},
     snapshot::{
-        Problem, Snapshot,
+        LocalPod, Problem, Snapshot,
         build::{Context, build},
+        captured,
     },
 };
 
@@ -27,6 +28,8 @@ pub struct Published {
     pub reading: Arc<ArcSwap<Reading>>,
     /// Of the objects, of this node's pods, of the kernel; sorted.
     pub problems: Arc<ArcSwap<Vec<Problem>>>,
+    /// The pods that this node captures, for whoever tells other nodes.
+    pub captured: watch::Sender<Arc<CapturedPods>>,
     /// The first complete snapshot is published and its pods are enrolled.
     pub ready: Arc<AtomicBool>,
     /// A signal to stop has come.
@@ -56,13 +59,17 @@ pub struct Publisher {
     context: Context,
     /// Problems of the objects, kept until the next reading.
     of_objects: Vec<Problem>,
+    /// What the annotation of captured pods says.
+    captured_value: Arc<str>,
 }
 
 impl Publisher {
-    /// Writes to `published`; `context` is what a snapshot is built with beside the objects.
+    /// Writes to `published`; `context` is what a snapshot is built with beside the objects, `started` when the agent started,
+    /// seconds since 1970.
     #[must_use]
-    pub fn new(published: Published, context: Context) -> Self {
-        Self { published, context, of_objects: Vec::new() }
+    pub fn new(published: Published, context: Context, started: i64) -> Self {
+        let captured_value = captured::value(&context.node, started);
+        Self { published, context, of_objects: Vec::new(), captured_value }
     }
 
     /// Builds and publishes a snapshot.
@@ -102,6 +109,19 @@ impl Publisher {
             tracing::warn!(%problem, "problem");
         }
         self.published.problems.store(Arc::new(all));
+    }
+
+    /// Publishes which pods are captured, where that changed.
+    pub fn publish_captured<'pods>(&self, pods: impl Iterator<Item = &'pods LocalPod>) {
+        let uids = pods.map(|pod| pod.workload.uid.clone());
+        let now = CapturedPods { value: Arc::clone(&self.captured_value), pods: uids.collect() };
+        self.published.captured.send_if_modified(|told| {
+            let is_news = **told != now;
+            if is_news {
+                *told = Arc::new(now);
+            }
+            is_news
+        });
     }
 
     /// The node serves from now on.

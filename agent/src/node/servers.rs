@@ -17,7 +17,7 @@ use crate::{
     control::manifest,
     identity::{CertificateStatus, IdentityStore},
     observe::{
-        Connections, Requests, Sources,
+        Connections, Enrolments, Requests, Sources,
         access_log::AccessLogTarget,
         admin::{self, AdminError},
         http::{self, Listener},
@@ -69,6 +69,8 @@ pub struct Parts<'start> {
     pub identities: &'start IdentityStore,
     /// The capture.
     pub kernel: &'start Kernel,
+    /// How pods came to be captured.
+    pub enrolments: &'start Enrolments,
     /// Tunnels of the workers.
     pub workers: &'start Arc<Vec<WorkerHandle>>,
     /// This agent took the kernel part over from another.
@@ -142,6 +144,7 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
     sources.capture = Arc::new(move || kernel.view(&published.snapshot.load()));
     let kernel = parts.kernel.clone();
     sources.captured = Arc::new(move || Some(kernel.captured()));
+    sources.enrolments = parts.enrolments.clone();
     let gauges: Vec<Arc<TunnelGauge>> = parts.workers.iter().map(WorkerHandle::tunnels).collect();
     sources.tunnels = Arc::new(move || tunnels(&gauges));
     let took_over = parts.took_over;

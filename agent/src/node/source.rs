@@ -7,8 +7,13 @@ use tokio::sync::watch;
 use crate::{
     config::AgentArguments,
     control::{
+        captured::CapturedPods,
         files::{FileSource, FilesError},
-        kubernetes::{self, KubernetesSource, connect::ConnectError},
+        kubernetes::{
+            self, KubernetesSource,
+            annotate::Annotator,
+            connect::{self, ConnectError},
+        },
         reading::Reading,
     },
     worker::peers::AskForPod,
@@ -44,4 +49,20 @@ pub async fn start(
     let (readings, asked) = KubernetesSource::start(&options).await?;
     // A queue that is full is emptied soon, and who waits asks again.
     Ok((readings, Arc::new(move |pod| drop(asked.try_send(pod)))))
+}
+
+/// Starts telling other nodes what this one captures, where there is an API server to tell it to.
+///
+/// # Errors
+/// It cannot be used as it was named.
+pub async fn tell(
+    arguments: &AgentArguments,
+    readings: watch::Receiver<Arc<Reading>>,
+    captured: watch::Receiver<Arc<CapturedPods>>,
+) -> Result<Option<Annotator>, SourceError> {
+    if arguments.manifests.is_some() {
+        return Ok(None);
+    }
+    let client = connect::connect(arguments.kubeconfig.as_deref()).await?.client;
+    Ok(Some(Annotator::start(client, arguments.node.as_str().into(), readings, captured)))
 }

@@ -9,39 +9,36 @@ use tokio::{
 };
 
 use super::{
-    addresses, authority, heartbeat,
+    addresses,
+    appearances::Appearances,
+    authority, heartbeat,
     kernel::Kernel,
+    locate::Locator,
     machine::{self, MachineError},
     pods::{Means, Pods},
     publish::{Published, Publisher},
     servers::{self, ServerError},
+    settings,
     source::{self, SourceError},
     standby::{self, StandbyError, Turn},
+    wakeups::Wakeups,
 };
 use crate::{
-    bpf::{Capture, CaptureConfig, CaptureError},
-    config::{AgentArguments, INBOUND_PORT, OUTBOUND_PORT, OnStop},
-    control::reading::Reading,
+    bpf::{Capture, CaptureError, GroupEvent},
+    config::{AgentArguments, OnStop},
+    control::{kubernetes::annotate::Annotator, reading::Reading},
     identity::IdentityStore,
-    netns::{ListenerPorts, NamespaceThreads, SocketOptions},
+    netns::{NamespaceThreads, SocketOptions},
     observe::{
-        AccessLog, ConnectionLimits, Connections, Requests, SeriesTable,
-        access_log::AccessLogError,
-        monotonic_ns,
-        otlp::{self, OtlpError, SpanQueue},
-        requests::{LogRule, RequestOptions},
+        AccessLog, ConnectionLimits, Connections, Enrolments, SeriesTable, access_log::AccessLogError,
+        clock::wall_ns, monotonic_ns, otlp::OtlpError,
     },
-    snapshot::{
-        Snapshot,
-        build::{Context, PodScope},
-    },
+    snapshot::Snapshot,
     worker::{Command, ConnectLimits, Peers, Shared, WorkerHandle, peers::AskForPod},
 };
 
 /// Threads that enter namespaces.
 const NAMESPACE_THREADS: usize = 2;
-/// Label sets at most; further ones share one.
-const SERIES: usize = 20_000;
 /// How often what failed is tried again and namespaces are looked at.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker may take to stop after its drain.
@@ -113,6 +110,7 @@ struct Inputs {
     access_log: AccessLog,
     sockets: SocketOptions,
     turn: Option<Turn>,
+    cgroup_root: PathBuf,
     took_over: bool,
 }
 
@@ -122,12 +120,14 @@ struct Agent {
     admin_socket: PathBuf,
     kernel: Kernel,
     pods: Pods,
+    wakeups: Wakeups,
     publisher: Publisher,
     published: Published,
     identities: IdentityStore,
     readings: watch::Receiver<Arc<Reading>>,
     workers: Arc<Vec<WorkerHandle>>,
     access_log: AccessLog,
+    annotator: Option<Annotator>,
     turn: Option<Turn>,
 }
 
@@ -145,10 +145,12 @@ impl Agent {
                 arguments.worker_count(),
             )?,
             turn: standby::turn(&arguments, &admin_socket).await?,
+            cgroup_root: machine::cgroup_root(&arguments)?,
             took_over: arguments.bpffs.exists(),
         };
         let took_over = inputs.took_over;
-        let kernel = Kernel::new(Capture::start(&capture_config(&arguments)?)?);
+        let config = settings::capture(&arguments, &inputs.cgroup_root);
+        let kernel = Kernel::new(Capture::start(&config)?);
         let started = Self::start_around(kernel.clone(), arguments, admin_socket, inputs).await;
         if started.is_err() && !took_over {
             // The first error is the one to tell. What an earlier agent left stays as it was.
@@ -164,7 +166,8 @@ impl Agent {
         admin_socket: PathBuf,
         inputs: Inputs,
     ) -> Result<Self, StartError> {
-        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, took_over } = inputs;
+        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, cgroup_root, took_over } =
+            inputs;
         let released = || StartError::System(io::Error::other("the capture was released"));
         let (heartbeat, destinations) =
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
@@ -173,10 +176,10 @@ impl Agent {
         let connections = Connections::new(
             arguments.worker_count(),
             ConnectionLimits::default(),
-            SeriesTable::new(SERIES),
+            SeriesTable::new(settings::SERIES),
             access_log.clone(),
         );
-        let requests = requests(&arguments, &access_log)?;
+        let requests = settings::requests(&arguments, &access_log)?;
         let shared = Shared {
             snapshot: Arc::clone(&published.snapshot),
             identities: identities.clone(),
@@ -193,7 +196,9 @@ impl Agent {
         let workers: io::Result<Vec<WorkerHandle>> =
             (0..arguments.worker_count()).map(|index| WorkerHandle::start(index, shared.clone())).collect();
         let workers = Arc::new(workers?);
+        let enrolments = Enrolments::default();
         let parts = servers::Parts {
+            enrolments: &enrolments,
             published: &published,
             connections: &connections,
             requests: &requests,
@@ -207,22 +212,30 @@ impl Agent {
         let means = Means {
             threads,
             sockets,
-            ports: ListenerPorts { outbound: OUTBOUND_PORT, inbound: INBOUND_PORT },
+            ports: settings::LISTENER_PORTS,
             node_addresses: addresses::of_node(&arguments.node_address).await,
+            enrolments,
         };
-        let publisher = Publisher::new(published.clone(), context(&arguments));
-        let pods = Pods::new(means);
+        let started = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
+        let publisher = Publisher::new(published.clone(), settings::context(&arguments), started);
+        let locator = Locator::new(&cgroup_root, arguments.cgroup_root.is_some());
+        let wakeups = Wakeups::new(kernel.take_events())?;
+        let appearances = Appearances::new(wakeups.kernel_tells(), monotonic_ns());
+        let pods = Pods::new(means, locator, appearances);
+        let annotator = source::tell(&arguments, readings.clone(), published.captured.subscribe()).await?;
         Ok(Self {
             arguments,
             admin_socket,
             kernel,
             pods,
+            wakeups,
             publisher,
             published,
             identities,
             readings,
             workers,
             access_log,
+            annotator,
             turn,
         })
     }
@@ -235,6 +248,7 @@ impl Agent {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.reload().await;
         loop {
+            let look = self.pods.next_look();
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -248,6 +262,7 @@ impl Agent {
                     self.watch_workers()?;
                     self.follow().await;
                 }
+                events = self.wakeups.next(look) => self.look(&events).await,
             }
         }
         self.stop().await
@@ -295,7 +310,21 @@ impl Agent {
             // An address that the node gained may be where probes come from.
             self.pods.set_node_addresses(addresses::of_node(&[]).await);
         }
-        let problems = self.pods.follow(&snapshot, &self.kernel, &self.workers).await;
+        self.follow_pods(&snapshot).await;
+    }
+
+    /// Pods come or go, or one that is being made may be ready to be captured.
+    async fn look(&mut self, events: &[GroupEvent]) {
+        let snapshot = self.published.snapshot.load_full();
+        if self.pods.is_worth_following(&snapshot, events) {
+            self.follow_pods(&snapshot).await;
+        }
+    }
+
+    async fn follow_pods(&mut self, snapshot: &Snapshot) {
+        let mut problems = self.pods.follow(snapshot, &self.kernel, &self.workers).await;
+        self.publisher.publish_captured(self.pods.captured());
+        problems.extend(self.annotator.as_ref().and_then(Annotator::problem));
         self.publisher.publish_problems(problems);
     }
 
@@ -317,6 +346,9 @@ impl Agent {
         let stuck = self.join_workers(drain + PATIENCE).await;
         if self.arguments.on_stop == OnStop::Release {
             self.pods.release_all(&self.workers).await;
+            if let Some(annotator) = self.annotator.take() {
+                annotator.take_back().await;
+            }
         }
         self.access_log.stop();
         let _ = std::fs::remove_file(&self.admin_socket);
@@ -352,44 +384,4 @@ impl Agent {
 
 fn wanted_identities(snapshot: &Snapshot) -> HashSet<crate::snapshot::SpiffeId> {
     snapshot.local_pods.values().map(|pod| pod.workload.identity.clone()).collect()
-}
-
-/// The records of requests, and the task that exports their spans.
-fn requests(arguments: &AgentArguments, access_log: &AccessLog) -> Result<Requests, OtlpError> {
-    let (sample, min_status) = (arguments.access_log_sample, arguments.access_log_min_status);
-    let mut spans = SpanQueue::off();
-    if let Some(endpoint) = &arguments.otlp_endpoint {
-        spans = SpanQueue::on(arguments.trace_sample);
-        otlp::start(endpoint, spans.clone())?;
-    }
-    let log_rule = LogRule { sample, min_status };
-    let options = RequestOptions { series_limit: SERIES, log: access_log.clone(), log_rule, spans };
-    Ok(Requests::new(arguments.worker_count(), options))
-}
-
-fn context(arguments: &AgentArguments) -> Context {
-    Context {
-        node: arguments.node.as_str().into(),
-        zone: arguments.zone.as_deref().map(Into::into),
-        trust_domain: arguments.trust_domain.as_str().into(),
-        cluster: arguments.cluster.as_str().into(),
-        mtls: arguments.mtls.into(),
-        generation: 0,
-        pods: if arguments.kubernetes { PodScope::OfThisNode } else { PodScope::All },
-    }
-}
-
-fn capture_config(arguments: &AgentArguments) -> Result<CaptureConfig, StartError> {
-    Ok(CaptureConfig {
-        cgroup_root: machine::cgroup_root(arguments)?,
-        bpffs_dir: arguments.bpffs.clone(),
-        mark: arguments.mark,
-        max_pods: arguments.max_pods,
-        max_flows: arguments.max_flows,
-        max_excluded_ports: arguments.max_excluded_ports,
-        max_node_addresses: arguments.max_node_addresses,
-        heartbeat_limit: arguments.heartbeat_limit,
-        outbound_port: OUTBOUND_PORT,
-        inbound_port: INBOUND_PORT,
-    })
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::snapshot::{Endpoint, MtlsMode, Service, ServicePort, Snapshot, Workload};
 use hyper::StatusCode;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -80,7 +80,7 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
     Arc::new(move |path, query| match path {
         "/status" => Answer::json(&sources.status()),
         "/connections" => Answer::json(&connections(&sources, &Query::parse(query))),
-        "/workloads" => Answer::json(&workloads(&sources.snapshot.load(), (sources.captured)().as_ref())),
+        "/workloads" => Answer::json(&workloads(&sources)),
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
         "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
         "/endpoints" => {
@@ -152,25 +152,36 @@ fn connections(sources: &Sources, query: &Query<'_>) -> ConnectionsView {
     ConnectionsView { active: table.active(), truncated: rows.len() > shown.len(), connections: shown }
 }
 
-fn workloads(snapshot: &Snapshot, captured: Option<&HashSet<String>>) -> Vec<WorkloadView> {
+/// Every pod of the snapshot once: by its addresses, and those of this node also where they have none yet.
+fn workloads(sources: &Sources) -> Vec<WorkloadView> {
+    let snapshot = sources.snapshot.load();
+    let captured = (sources.captured)();
+    let here = snapshot.local_pods.values().map(|pod| &pod.workload);
+    let all = snapshot.workloads.values().chain(here).chain(snapshot.uncaptured.iter().map(|(pod, _)| pod));
     let mut found = BTreeMap::new();
-    for workload in snapshot.workloads.values() {
+    for workload in all {
         found
             .entry((workload.namespace.clone(), workload.name.clone(), workload.uid.clone()))
             .or_insert(workload);
     }
-    found.values().map(|workload| workload_view(snapshot, workload, captured)).collect()
+    let reasons: HashMap<&str, &String> =
+        snapshot.uncaptured.iter().map(|(pod, reason)| (&*pod.uid, reason)).collect();
+    let view = |workload: &Workload| {
+        let local = snapshot.local_pods.contains_key(&workload.uid);
+        let captured = captured.as_ref().is_none_or(|captured| captured.contains(&*workload.uid));
+        let enrolment = sources.enrolments.of(&workload.uid);
+        WorkloadView {
+            not_captured: enrolment.waiting.or_else(|| reasons.get(&*workload.uid).map(|why| (*why).clone())),
+            capture_window_us: enrolment.capture_window_us,
+            connections_before: enrolment.connections_before,
+            captured_here: local && captured,
+            ..workload_view(workload)
+        }
+    };
+    found.values().map(|workload| view(workload)).collect()
 }
 
-fn workload_view(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    captured: Option<&HashSet<String>>,
-) -> WorkloadView {
-    let mtls = match workload.mtls {
-        MtlsMode::Permissive => "permissive",
-        MtlsMode::Strict => "strict",
-    };
+fn workload_view(workload: &Workload) -> WorkloadView {
     WorkloadView {
         namespace: workload.namespace.to_string(),
         pod: workload.name.to_string(),
@@ -178,10 +189,19 @@ fn workload_view(
         node: workload.node.to_string(),
         identity: workload.identity.to_string(),
         meshed: workload.meshed,
-        mtls: mtls.to_owned(),
-        captured_here: snapshot.local_pods.contains_key(&workload.uid)
-            && captured.is_none_or(|captured| captured.contains(&*workload.uid)),
+        mtls: mtls(workload),
+        ..WorkloadView::default()
     }
+}
+
+/// `strict`, or `strict, 9090=permissive`.
+fn mtls(workload: &Workload) -> String {
+    let word = |mode: MtlsMode| match mode {
+        MtlsMode::Permissive => "permissive",
+        MtlsMode::Strict => "strict",
+    };
+    let ports = workload.mtls_ports.iter().map(|(port, mode)| format!(", {port}={}", word(*mode)));
+    word(workload.mtls).to_owned() + &ports.collect::<String>()
 }
 
 fn services(snapshot: &Snapshot, now_ns: u64) -> Vec<ServiceView> {

@@ -2,7 +2,7 @@
 
 use super::{
     clock::monotonic_ns,
-    metrics::{count, gauge},
+    metrics::{count, gauge, histogram},
     sources::{Sources, seconds_now},
     views::{CaptureCount, CaptureView},
 };
@@ -25,6 +25,7 @@ impl Collector for AgentCollector {
         world(&mut encoder, sources)?;
         connections(&mut encoder, sources)?;
         capture(&mut encoder, &(sources.capture)())?;
+        enrolment(&mut encoder, sources)?;
         certificates(&mut encoder, sources)
     }
 }
@@ -155,6 +156,22 @@ fn capture(encoder: Encoder<'_, '_>, view: &CaptureView) -> fmt::Result {
         }
     }
     maps(encoder, view)
+}
+
+fn enrolment(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
+    let (windows, before) = sources.enrolments.totals();
+    let help = "From the appearance of a pod's first process to its capture";
+    let name = "posthaste_capture_window_seconds";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    histogram(&mut family, &[("node", &sources.node)], windows.sum, &windows.buckets())?;
+    let help = "Connections of strict or unknown pods that were not captured, by what the kernel did";
+    let name = "posthaste_uncaptured_connections";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    let (refused, passed) = sources.enrolments.held();
+    count(&mut family, &[("verdict", "refused")], refused)?;
+    count(&mut family, &[("verdict", "passed")], passed)?;
+    let help = "Connections from before the capture of their pod that live on";
+    one_gauge(encoder, "posthaste_connections_before", help, before)
 }
 
 fn maps(encoder: Encoder<'_, '_>, view: &CaptureView) -> fmt::Result {

@@ -14,6 +14,7 @@
 //! | `views` | the shapes of the admin answers, shared with the CLI |
 //! | `sources` | where all that is read comes from |
 //! | `requests` | the same for requests: the handle, counters, lines, taps |
+//! | `enrolment` | how pods came to be captured |
 //! | `otlp` | spans to an OpenTelemetry collector |
 //! | `breakers` | load and health of endpoints, as `/endpoints` and metrics |
 //! | `http`, `admin`, `request_answers`, `query` | the two servers and their answers |
@@ -39,6 +40,7 @@ pub mod clock;
 pub mod connection;
 pub mod connections;
 pub mod denials;
+pub mod enrolment;
 pub mod http;
 mod json;
 mod line;
@@ -61,6 +63,7 @@ pub use clock::monotonic_ns;
 pub use connection::{Attached, Connection};
 pub use connections::{ConnectionLimits, Connections, Opening};
 pub use denials::Denied;
+pub use enrolment::Enrolments;
 pub use metrics::Metrics;
 pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};
 pub use requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, Requests};

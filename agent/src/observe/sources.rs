@@ -1,7 +1,7 @@
 //! Where everything comes from that the admin socket and the metrics show: handles and closures that the agent fills in once.
 
 use super::{
-    AccessLog, Connections, Requests, SeriesTable,
+    AccessLog, Connections, Enrolments, Requests, SeriesTable,
     clock::{monotonic_ns, wall_ns},
     views::{
         ADMIN_VERSION, AuthorityView, CaptureView, CertificateSummary, CertificateView, ProblemView,
@@ -60,6 +60,8 @@ pub struct Sources {
     pub capture: Supply<CaptureView>,
     /// Uids of the pods that the kernel captures now; none where nobody asks the kernel.
     pub captured: Supply<Option<HashSet<String>>>,
+    /// How pods came to be captured.
+    pub enrolments: Enrolments,
     /// The tunnels.
     pub tunnels: Supply<TunnelCounts>,
     /// 1 where this agent took pinned programs over from another.
@@ -96,6 +98,7 @@ impl Sources {
             authority: Arc::new(AuthorityView::default),
             capture: Arc::new(CaptureView::default),
             captured: Arc::new(|| None),
+            enrolments: Enrolments::default(),
             tunnels: Arc::new(TunnelCounts::default),
             took_over: Arc::new(|| false),
             swept_ns: AtomicU64::new(0),

@@ -31,7 +31,9 @@ pub(crate) fn pod(name: &str, workload: &str) -> Arc<Workload> {
         identity: SpiffeId::new("cluster.local", "shop", workload),
         addresses: vec!["10.0.0.5".parse().unwrap()],
         meshed: true,
+        captured: true,
         mtls: MtlsMode::Permissive,
+        mtls_ports: std::collections::BTreeMap::new(),
         labels: WorkloadLabels {
             workload: workload.into(),
             app: "quote\"d".into(),

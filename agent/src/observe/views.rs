@@ -263,10 +263,39 @@ pub struct WorkloadView {
     pub identity: String,
     /// Reached through the tunnel.
     pub meshed: bool,
-    /// `permissive` or `strict`.
+    /// `permissive` or `strict`, and where single ports differ: `strict, 9090=permissive`.
     pub mtls: String,
     /// Captured on this node.
     pub captured_here: bool,
+    /// Why a pod of this node is not.
+    #[serde(default)]
+    pub not_captured: Option<String>,
+    /// From the appearance of its first process to its capture, microseconds; for pods that this agent saw appear.
+    #[serde(default)]
+    pub capture_window_us: Option<u64>,
+    /// Connections from before its capture that live on, left alone.
+    #[serde(default)]
+    pub connections_before: Vec<ConnectionBeforeView>,
+}
+
+/// A connection from before the capture of its pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionBeforeView {
+    /// The pod's end.
+    pub local: String,
+    /// The other end.
+    pub remote: String,
+}
+
+/// How a pod of this node came to be captured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnrolmentView {
+    /// What it waits for.
+    pub waiting: Option<String>,
+    /// See [`WorkloadView::capture_window_us`].
+    pub capture_window_us: Option<u64>,
+    /// See [`WorkloadView::connections_before`].
+    pub connections_before: Vec<ConnectionBeforeView>,
 }
 
 /// One service: `/services`.

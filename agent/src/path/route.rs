@@ -43,7 +43,9 @@ pub fn choose<'snapshot, I: Incoming>(
 ) -> Result<Target<'snapshot>, CloseReason> {
     match arrival {
         Arrival::Captured { .. } => outbound(snapshot, destination),
-        Arrival::Plaintext { client, .. } => plaintext(here.workload.mtls, destination, client.ip()),
+        Arrival::Plaintext { client, .. } => {
+            plaintext(here.workload.mtls_at(destination.port()), destination, client.ip())
+        }
         Arrival::Tunnelled { request, client, own, .. } => {
             let address = stream(snapshot, here, &request.head().authority, *own)?;
             Ok(Target::Application { address, client: client.ip() })

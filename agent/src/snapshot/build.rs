@@ -7,6 +7,7 @@ mod authorization;
 mod elsewhere;
 mod enrolment;
 mod labels;
+mod mtls;
 pub(super) mod origins;
 mod pods;
 mod policy;
@@ -21,14 +22,16 @@ use super::{MtlsMode, Problem, Snapshot, input::Inputs};
 
 /// Label on Namespaces (`enabled`) and Pods (`disabled`).
 pub const MESH_LABEL: &str = "posthaste.dev/mesh";
-/// Annotation on Pods: the path that names the network namespace.
+/// Annotation on Pods: the path that names the network namespace, where it is not found by the pod's cgroup.
 pub const NETNS_ANNOTATION: &str = "posthaste.dev/netns";
 /// Annotation on Pods: destination ports that leave uncaptured.
 pub const EXCLUDE_OUTBOUND_ANNOTATION: &str = "posthaste.dev/exclude-outbound-ports";
 /// Annotation on Pods: own ports that are reached uncaptured.
 pub const EXCLUDE_INBOUND_ANNOTATION: &str = "posthaste.dev/exclude-inbound-ports";
-/// Annotation on Namespaces: `permissive` or `strict`.
+/// Annotation on Namespaces and Pods: `permissive` or `strict`.
 pub const MTLS_ANNOTATION: &str = "posthaste.dev/mtls";
+/// Annotation on Namespaces and Pods: the same for single ports of a pod, as `8080=permissive,9090=strict`.
+pub const MTLS_PORTS_ANNOTATION: &str = "posthaste.dev/mtls-ports";
 /// Annotation on Namespaces: `open` or `closed`.
 pub const FAIL_MODE_ANNOTATION: &str = "posthaste.dev/fail-mode";
 
@@ -92,6 +95,9 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();
     problems.dedup();
+    let is_strict = |mtls| mtls == MtlsMode::Strict;
+    let has_strict = enrolment.values().any(|one| one.enabled && is_strict(one.mtls.mode))
+        || pods.local.values().any(|pod| is_strict(pod.workload.mtls));
     let snapshot = Snapshot {
         generation: context.generation,
         workloads: pods.workloads,
@@ -105,6 +111,8 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         local_pods: pods.local,
         not_http,
         uncaptured: pods.uncaptured,
+        bystanders: pods.bystanders,
+        has_strict,
     };
     (snapshot, problems)
 }

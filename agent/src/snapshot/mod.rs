@@ -3,6 +3,7 @@
 
 pub mod authorization;
 pub mod build;
+pub mod captured;
 pub mod elsewhere;
 pub mod input;
 pub mod load;
@@ -18,7 +19,9 @@ pub use authorization::Authorization;
 pub use elsewhere::{Elsewhere, PodKey};
 pub use load::{EndpointLoad, PodLoad, ServiceState};
 pub use lookup::{Peer, Route};
-pub use model::{Endpoint, FailMode, LocalPod, MtlsMode, Service, ServicePort, Snapshot, Workload};
+pub use model::{
+    Endpoint, FailMode, LocalPod, MtlsMode, NetnsSource, Service, ServicePort, Snapshot, Workload,
+};
 pub use policy::TrafficPolicy;
 pub use problem::Problem;
 pub use protocol::Protocol;

@@ -1,7 +1,7 @@
 //! The shapes of a snapshot: workloads, services, endpoints, the pods of this node. Pure.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -12,7 +12,7 @@ use super::{
     TrafficPolicy, build::origins::Origins, policy::BulkheadLimits, protocol,
 };
 
-/// What plaintext may do at a pod: `posthaste.dev/mtls` on the Namespace.
+/// What plaintext may do at a pod: `posthaste.dev/mtls` on the Pod or its Namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MtlsMode {
@@ -50,10 +50,28 @@ pub struct Workload {
     pub addresses: Vec<IpAddr>,
     /// The mesh captures this pod, so that callers must use the tunnel and never plaintext.
     pub meshed: bool,
+    /// It is known to be so: this node's own, or by the annotation that its agent writes.
+    pub captured: bool,
     /// What its agent does with plaintext.
     pub mtls: MtlsMode,
+    /// The same at ports where it is another: `posthaste.dev/mtls-ports`.
+    pub mtls_ports: BTreeMap<u16, MtlsMode>,
     /// Names for metrics and the `baggage` header.
     pub labels: WorkloadLabels,
+}
+
+impl Workload {
+    /// What its agent does with plaintext at this port.
+    #[must_use]
+    pub fn mtls_at(&self, port: u16) -> MtlsMode {
+        self.mtls_ports.get(&port).copied().unwrap_or(self.mtls)
+    }
+
+    /// Nobody has said that it is captured, and it takes plaintext: no agent may be on its node.
+    #[must_use]
+    pub fn may_be_uncaptured(&self) -> bool {
+        !self.captured && self.mtls == MtlsMode::Permissive
+    }
 }
 
 /// What Istio's standard metrics call a workload; `unknown` where a pod does not say.
@@ -73,13 +91,24 @@ pub struct WorkloadLabels {
     pub cluster: Arc<str>,
 }
 
+/// How the network namespace of a pod is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NetnsSource {
+    /// By the path that the annotation `posthaste.dev/netns` names.
+    Path(PathBuf),
+    /// By a process in the pod's cgroup, which kubelet names by this uid.
+    Cgroup(Arc<str>),
+}
+
 /// An enrolled pod of this node.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LocalPod {
     /// The pod itself.
     pub workload: Arc<Workload>,
-    /// Path that names its network namespace (annotation `posthaste.dev/netns` in file mode).
-    pub netns: PathBuf,
+    /// How its network namespace is found.
+    pub netns: NetnsSource,
+    /// Kubelet says that it runs.
+    pub runs: bool,
     /// What the kernel does while no agent lives.
     pub fail_mode: FailMode,
     /// Destination ports that leave uncaptured, sorted.
@@ -181,4 +210,8 @@ pub struct Snapshot {
     pub not_http: HashSet<SocketAddr>,
     /// Pods of this node that are not captured, with the reason (host network, not labelled, ...).
     pub uncaptured: Vec<(Arc<Workload>, String)>,
+    /// The same pods by the uids that kubelet names their cgroups by.
+    pub bystanders: HashSet<Arc<str>>,
+    /// Some namespace is enrolled and strict, so that a pod which nobody knows yet may be one of its own.
+    pub has_strict: bool,
 }

@@ -36,6 +36,12 @@ impl Peers {
         Self { ask, published }
     }
 
+    /// Asks anew for a pod that is known: something may have been said of it since.
+    pub fn ask_again(&self, pod: &Workload) {
+        let (namespace, name) = (Arc::clone(&pod.namespace), (*pod.name).into());
+        (self.ask)(PodKey { namespace, name, uid: (*pod.uid).into() });
+    }
+
     /// Who stands at an address; none where that is outside the mesh.
     ///
     /// # Errors

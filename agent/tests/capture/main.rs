@@ -3,7 +3,9 @@
 
 mod inbound;
 mod lifetime;
+mod neighbours;
 mod outbound;
+mod unenrolled;
 mod world;
 
 use std::{

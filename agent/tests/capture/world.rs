@@ -14,7 +14,8 @@ use std::{
 };
 
 use posthaste::{
-    bpf::{Capture, CaptureConfig, PodCounts, PodListeners, WantedPod, cgroup_root},
+    bpf::{Capture, CaptureConfig, PodCounts, PodListeners, WantedPod},
+    cgroup::unified_root,
     snapshot::FailMode,
 };
 use socket2::{Domain, Socket, Type};
@@ -39,7 +40,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = cgroup_root().expect("cgroup v2 is mounted");
+        let root = unified_root().expect("cgroup v2 is mounted");
         remove_leftovers(&root);
         let scratch = own_bpffs();
         let (cgroup, home) = enter_cgroup(&root);
@@ -53,6 +54,7 @@ impl World {
             max_flows: 1024,
             max_excluded_ports: 16,
             max_node_addresses: 16,
+            unknown_pod_limit: Duration::from_secs(60),
             heartbeat_limit: Duration::from_secs(60),
             outbound_port: 15001,
             inbound_port: 15006,

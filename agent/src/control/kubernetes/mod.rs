@@ -14,10 +14,13 @@
 //! saved       the last inputs on disk, for a restart without an API server
 //! source      the task that puts it together
 //!
+//! annotate    says on this node's pods that they are captured
+//!
 //! conditions      what became of a policy, as its status says it; pure
 //! policy_status   writes that, beside the CA
 //! ```
 
+pub mod annotate;
 mod asked;
 mod backoff;
 mod conditions;

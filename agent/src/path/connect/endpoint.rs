@@ -57,7 +57,7 @@ pub struct Dialled {
 enum Way<'workload> {
     /// Straight: outside, not in the mesh, or this very pod.
     Plain,
-    /// By tunnel or not at all, with our certificate: the mesh knows that this pod is captured.
+    /// By tunnel, with our certificate; or not at all where the mesh knows that this pod is captured.
     Tunnel(&'workload Arc<Workload>, Arc<TlsIdentity>),
 }
 
@@ -98,7 +98,10 @@ impl Journey<'_> {
         let connected = async {
             match &way {
                 Way::Plain => self.plain(address).await.map_err(Setback::There),
-                Way::Tunnel(pod, identity) => self.through_tunnel(address, pod, identity).await,
+                Way::Tunnel(pod, identity) => match self.through_tunnel(address, pod, identity).await {
+                    Err(OpenError::Dial(_)) if pod.may_be_uncaptured() => self.uncaptured(address, pod).await,
+                    opened => opened.map_err(|error| setback_of(&error)),
+                },
             }
         };
         let too_slow = Err(Setback::There(CloseReason::ConnectFailed));
@@ -128,6 +131,13 @@ impl Journey<'_> {
         Ok(Way::Tunnel(pod, identity))
     }
 
+    /// Nobody has said that the permissive pod is captured, and nobody takes a tunnel there: no agent is on its node, or not yet.
+    async fn uncaptured(&self, address: SocketAddr, pod: &Workload) -> Result<Dialled, Setback> {
+        self.worker.shared.peers.ask_again(pod);
+        self.record.security(Security::None);
+        self.plain(address).await.map_err(Setback::There)
+    }
+
     async fn plain(&self, address: SocketAddr) -> Result<Dialled, CloseReason> {
         let started = Instant::now();
         let dialled = self.worker.stock.dial(&self.pod.namespace, address).await;
@@ -144,7 +154,7 @@ impl Journey<'_> {
         address: SocketAddr,
         workload: &Arc<Workload>,
         identity: &Arc<TlsIdentity>,
-    ) -> Result<Dialled, Setback> {
+    ) -> Result<Dialled, OpenError> {
         let key = Key {
             pod: self.pod.namespace.cookie(),
             peer: SocketAddr::new(address.ip(), TUNNEL_PORT),
@@ -162,7 +172,7 @@ impl Journey<'_> {
             }
             Err(error) => {
                 tracing::debug!(peer = %key.peer, expected = %key.expected, %error, "no tunnel");
-                Err(setback_of(&error))
+                Err(error)
             }
         }
     }

@@ -6,23 +6,27 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{DEFAULT_ACCESS_ANNOTATION, FAIL_MODE_ANNOTATION, MESH_LABEL, MTLS_ANNOTATION};
+use super::{DEFAULT_ACCESS_ANNOTATION, FAIL_MODE_ANNOTATION, MESH_LABEL, mtls::Modes};
 use crate::snapshot::{FailMode, MtlsMode, Problem, input};
 
-/// The settings of one namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The settings of one namespace; those of one that nobody described are the default.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Enrolment {
     pub(super) enabled: bool,
-    pub(super) mtls: MtlsMode,
-    pub(super) fail_mode: FailMode,
+    pub(super) mtls: Modes,
+    /// Where it says one.
+    fail_mode: Option<FailMode>,
     /// Callers that no policy allows are kept out.
     pub(super) default_deny: bool,
 }
 
-impl Default for Enrolment {
-    /// A namespace that nobody described.
-    fn default() -> Self {
-        Self { enabled: false, mtls: MtlsMode::Permissive, fail_mode: FailMode::Open, default_deny: false }
+impl Enrolment {
+    /// What holds for a pod of this mode.
+    pub(super) fn fail_mode(&self, mtls: MtlsMode) -> FailMode {
+        self.fail_mode.unwrap_or(match mtls {
+            MtlsMode::Permissive => FailMode::Open,
+            MtlsMode::Strict => FailMode::Closed,
+        })
     }
 }
 
@@ -55,24 +59,14 @@ fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Pro
             false
         }
     };
-    let mtls = match metadata.annotations.get(MTLS_ANNOTATION).map(String::as_str) {
-        None => unsaid,
-        Some("permissive") => MtlsMode::Permissive,
-        Some("strict") => MtlsMode::Strict,
+    let fail_mode = match metadata.annotations.get(FAIL_MODE_ANNOTATION).map(String::as_str) {
+        None => None,
+        Some("open") => Some(FailMode::Open),
+        Some("closed") => Some(FailMode::Closed),
         Some(other) => {
-            let reason =
-                format!("`{other}` is neither `permissive` nor `strict`; strict is in force until mended");
-            problem(format!("metadata.annotations[{MTLS_ANNOTATION}]"), reason);
-            MtlsMode::Strict
-        }
-    };
-    let fail_mode = match (metadata.annotations.get(FAIL_MODE_ANNOTATION).map(String::as_str), mtls) {
-        (Some("open"), _) | (None, MtlsMode::Permissive) => FailMode::Open,
-        (Some("closed"), _) | (None, MtlsMode::Strict) => FailMode::Closed,
-        (Some(other), _) => {
             let reason = format!("`{other}` is neither `open` nor `closed`; closed is in force until mended");
             problem(format!("metadata.annotations[{FAIL_MODE_ANNOTATION}]"), reason);
-            FailMode::Closed
+            Some(FailMode::Closed)
         }
     };
     let default_deny = match metadata.annotations.get(DEFAULT_ACCESS_ANNOTATION).map(String::as_str) {
@@ -84,6 +78,8 @@ fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Pro
             true
         }
     };
+    let unsaid = Modes { mode: unsaid, ..Modes::default() };
+    let mtls = unsaid.overridden(metadata, "Namespace", problems);
     Enrolment { enabled, mtls, fail_mode, default_deny }
 }
 

@@ -6,18 +6,22 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use super::{
-    Context, EXCLUDE_INBOUND_ANNOTATION, EXCLUDE_OUTBOUND_ANNOTATION, NETNS_ANNOTATION, address,
+    Context, EXCLUDE_INBOUND_ANNOTATION, EXCLUDE_OUTBOUND_ANNOTATION, NETNS_ANNOTATION, PodScope, address,
     authorization::Authorizations,
     enrolment::{self, Enrolment, Enrolments},
     labels,
     policy::Policies,
 };
-use crate::snapshot::{LocalPod, Problem, Snapshot, SpiffeId, Workload, input::Pod};
+use crate::snapshot::{
+    LocalPod, NetnsSource, Problem, Snapshot, SpiffeId, Workload,
+    captured::{CAPTURED_ANNOTATION, node_of},
+    input::Pod,
+};
 
 /// What the pods amount to; the fields are the snapshot's.
 #[derive(Default)]
@@ -26,6 +30,7 @@ pub(super) struct Pods {
     pub(super) local: HashMap<Arc<str>, Arc<LocalPod>>,
     pub(super) uncaptured: Vec<(Arc<Workload>, String)>,
     pub(super) on_host: HashSet<Arc<str>>,
+    pub(super) bystanders: HashSet<Arc<str>>,
 }
 
 /// What namespaces and policies ask for.
@@ -41,7 +46,7 @@ struct Reader<'input> {
     context: &'input Context,
     previous: Option<&'input Snapshot>,
     /// Network namespaces of this node's pods.
-    taken: HashSet<PathBuf>,
+    taken: HashSet<NetnsSource>,
     uids: HashSet<Arc<str>>,
     problems: &'input mut Vec<Problem>,
     pods: Pods,
@@ -69,6 +74,26 @@ pub(super) fn read(
     pods
 }
 
+/// What kubelet calls a pod in its cgroup: a static pod is known there by the hash of its manifest, which the mirror in the API
+/// carries as an annotation (kubelet's `ConfigMirrorAnnotationKey`).
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+fn uid_of_kubelet(pod: &Pod) -> &str {
+    pod.metadata.annotations.get(MIRROR_ANNOTATION).map_or(&pod.metadata.uid, String::as_str)
+}
+
+/// By the pod's cgroup, for pods that come from an API server.
+fn cgroup(pod: &Pod) -> Result<NetnsSource, String> {
+    let uid = uid_of_kubelet(pod);
+    // An object without uid is known by `namespace/name`, which no cgroup is called.
+    if uid.contains('/') {
+        return Err(format!(
+            "has neither a uid nor an annotation {NETNS_ANNOTATION} that names its network namespace"
+        ));
+    }
+    Ok(NetnsSource::Cgroup(uid.into()))
+}
+
 fn is_live(pod: &Pod) -> bool {
     !matches!(pod.phase.as_str(), "Succeeded" | "Failed")
 }
@@ -79,10 +104,10 @@ impl Reader<'_> {
             let reason = "is the uid of a newer pod too; give each pod its own, or none. The pod is left out";
             return self.problem(pod, "metadata.uid", reason);
         }
-        let settings = self.asked.enrolments.get(&pod.metadata.namespace).copied().unwrap_or_default();
+        let settings = self.asked.enrolments.get(&pod.metadata.namespace).cloned().unwrap_or_default();
         let opted_out = enrolment::opts_out(pod, self.problems);
         let meshed = settings.enabled && !opted_out && !pod.host_network;
-        let workload = self.workload(pod, settings, meshed);
+        let workload = self.workload(pod, &settings, meshed);
         if pod.host_network {
             self.pods.on_host.insert(pod.metadata.uid.clone());
         } else {
@@ -100,12 +125,16 @@ impl Reader<'_> {
             () => self.netns(pod),
         };
         match captured {
-            Ok(netns) => self.local(pod, workload, netns, settings),
-            Err(reason) => self.pods.uncaptured.push((workload, reason)),
+            Ok(netns) => self.local(pod, workload, netns, &settings),
+            Err(reason) => {
+                self.pods.uncaptured.push((workload, reason));
+                self.pods.bystanders.insert(uid_of_kubelet(pod).into());
+            }
         }
     }
 
-    fn workload(&mut self, pod: &Pod, settings: Enrolment, meshed: bool) -> Arc<Workload> {
+    fn workload(&mut self, pod: &Pod, settings: &Enrolment, meshed: bool) -> Arc<Workload> {
+        let mtls = settings.mtls.overridden(&pod.metadata, "Pod", self.problems);
         let workload = Workload {
             uid: pod.metadata.uid.clone(),
             name: pod.metadata.name.clone(),
@@ -118,12 +147,20 @@ impl Reader<'_> {
             ),
             addresses: self.addresses(pod),
             meshed,
-            mtls: settings.mtls,
+            captured: self.is_known_captured(pod),
+            mtls: mtls.mode,
+            mtls_ports: mtls.ports,
             labels: labels::of(pod, &self.context.cluster),
         };
         // What did not change stays the same allocation.
         let last = workload.addresses.first().and_then(|address| self.previous?.workloads.get(address));
         last.filter(|last| ***last == workload).cloned().unwrap_or_else(|| Arc::new(workload))
+    }
+
+    /// A folder of manifests says what is, and nobody annotates there.
+    fn is_known_captured(&self, pod: &Pod) -> bool {
+        let said = || pod.metadata.annotations.get(CAPTURED_ANNOTATION).and_then(|value| node_of(value));
+        self.context.pods == PodScope::All || pod.node == self.context.node || said() == Some(&*pod.node)
     }
 
     fn addresses(&mut self, pod: &Pod) -> Vec<IpAddr> {
@@ -157,35 +194,40 @@ impl Reader<'_> {
         }
     }
 
-    /// Where the pod's network namespace is found, or why it is not captured.
-    fn netns(&mut self, pod: &Pod) -> Result<PathBuf, String> {
-        let Some(path) = pod.metadata.annotations.get(NETNS_ANNOTATION).filter(|path| !path.is_empty())
-        else {
-            return Err(format!("has no annotation {NETNS_ANNOTATION} that names its network namespace"));
+    /// How the pod's network namespace is found, or why it is not captured.
+    fn netns(&mut self, pod: &Pod) -> Result<NetnsSource, String> {
+        let named = pod.metadata.annotations.get(NETNS_ANNOTATION).filter(|path| !path.is_empty());
+        let (source, field) = match named {
+            Some(path) => (self.netns_path(pod, path)?, format!("metadata.annotations[{NETNS_ANNOTATION}]")),
+            None => (cgroup(pod)?, "metadata.uid".to_owned()),
         };
-        let field = format!("metadata.annotations[{NETNS_ANNOTATION}]");
-        if !Path::new(path).is_absolute() {
-            let reason = format!("`{path}` is not an absolute path; write it as `/run/netns/NAME`");
+        if !self.taken.insert(source.clone()) {
+            let shown = named.map_or(uid_of_kubelet(pod), String::as_str);
+            let reason = format!("`{shown}` names a newer pod too; give each pod its own network namespace");
             self.problem(pod, &field, reason.clone());
             return Err(reason);
         }
-        if !self.taken.insert(path.into()) {
-            let reason =
-                format!("`{path}` is the network namespace of a newer pod too; give each pod its own");
-            self.problem(pod, &field, reason.clone());
-            return Err(reason);
-        }
-        Ok(path.into())
+        Ok(source)
     }
 
-    fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: PathBuf, settings: Enrolment) {
+    fn netns_path(&mut self, pod: &Pod, path: &str) -> Result<NetnsSource, String> {
+        if Path::new(path).is_absolute() {
+            return Ok(NetnsSource::Path(path.into()));
+        }
+        let reason = format!("`{path}` is not an absolute path; write it as `/run/netns/NAME`");
+        self.problem(pod, &format!("metadata.annotations[{NETNS_ANNOTATION}]"), reason.clone());
+        Err(reason)
+    }
+
+    fn local(&mut self, pod: &Pod, workload: Arc<Workload>, netns: NetnsSource, settings: &Enrolment) {
         let last = self.previous.and_then(|previous| previous.local_pods.get(&pod.metadata.uid));
         let authorization =
             self.asked.authorizations.of(pod, &workload.addresses, settings.default_deny).into();
         let local = LocalPod {
+            fail_mode: settings.fail_mode(workload.mtls),
             workload,
             netns,
-            fail_mode: settings.fail_mode,
+            runs: pod.phase == "Running",
             exclude_outbound_ports: self.ports(pod, EXCLUDE_OUTBOUND_ANNOTATION),
             exclude_inbound_ports: self.ports(pod, EXCLUDE_INBOUND_ANNOTATION),
             bulkhead: self.asked.policies.bulkhead(&pod.metadata.namespace),

@@ -45,7 +45,7 @@ pub(crate) fn context() -> Context {
     }
 }
 
-pub(super) fn snapshot(yaml: &str) -> (Snapshot, Vec<Problem>) {
+pub(crate) fn snapshot(yaml: &str) -> (Snapshot, Vec<Problem>) {
     build(&inputs(yaml), &context(), None)
 }
 

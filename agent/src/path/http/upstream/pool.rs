@@ -38,8 +38,9 @@ struct Key {
     /// The cookie of the calling pod's namespace.
     pod: u64,
     address: SocketAddr,
-    /// The pod that is reached by tunnel; another one may come to the same address.
-    tunnelled: Option<Arc<str>>,
+    /// The pod that is reached by tunnel, and whether it is known to be captured: another one may come to the same address, and what
+    /// was opened to one before it was captured is of no more use then.
+    tunnelled: Option<(Arc<str>, bool)>,
 }
 
 /// All connections of a worker. Cheap to clone.
@@ -106,7 +107,7 @@ impl Upstream {
         let key = Key {
             pod: caller.pod.namespace.cookie(),
             address: endpoint.address,
-            tunnelled: tunnelled.map(|pod| Arc::clone(&pod.uid)),
+            tunnelled: tunnelled.map(|pod| (Arc::clone(&pod.uid), pod.captured)),
         };
         let mut places = self.0.places.borrow_mut();
         Rc::clone(places.entry(key).or_insert_with(|| Rc::new(Place::new(&self.0))))
