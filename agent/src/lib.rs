@@ -8,6 +8,7 @@ pub mod ca;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod explain;
 pub mod http1;
 pub mod identity;
 pub mod netns;

@@ -62,6 +62,11 @@ impl Heartbeat {
         self.write(0);
     }
 
+    /// When it was last beaten, as the kernel sees it; 0 is never, or stopped.
+    pub(super) fn last(&self) -> u64 {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner).get(&0, 0).unwrap_or_default()
+    }
+
     fn write(&self, at: u64) {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         // An array map that is open takes any value at index 0; there is nothing else that could be done here.
@@ -70,7 +75,7 @@ impl Heartbeat {
 }
 
 /// The clock that `bpf_ktime_get_ns` reads.
-fn monotonic_nanoseconds() -> u64 {
+pub(super) fn monotonic_nanoseconds() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
 }

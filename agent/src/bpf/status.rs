@@ -68,7 +68,7 @@ impl Capture {
     }
 }
 
-fn hook(pin: &Path) -> HookStatus {
+pub(super) fn hook(pin: &Path) -> HookStatus {
     let info = PinnedLink::from_pin(pin).ok().and_then(|link| FdLink::from(link).info().ok());
     HookStatus {
         pin: pin.display().to_string(),

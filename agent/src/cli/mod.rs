@@ -7,7 +7,7 @@ use crate::{
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -17,6 +17,7 @@ pub mod client;
 pub mod connections;
 pub mod dump;
 pub mod endpoints;
+pub mod explain;
 pub mod probe;
 pub mod routes;
 pub mod services;
@@ -50,12 +51,22 @@ pub struct Options {
     /// Unix socket of the agent
     #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]
     pub admin_socket: PathBuf,
+    /// Unix socket of another agent, for what several know (`explain`, `connections --joined`); may be given several times
+    #[arg(long = "peer-socket", global = true, value_name = "PATH")]
+    pub peer_sockets: Vec<PathBuf>,
     /// How to show it
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
     /// Width of tables; the terminal's unless given (what is no number is taken for absent, since shells set it)
     #[arg(long, global = true, env = "COLUMNS", hide = true)]
     pub columns: Option<String>,
+}
+
+impl Options {
+    /// The agent's socket, then those of other agents.
+    fn sockets(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&*self.admin_socket).chain(self.peer_sockets.iter().map(|path| &**path))
+    }
 }
 
 /// How to show an answer.
@@ -96,6 +107,8 @@ pub enum Inspect {
     Routes(routes::RoutesArguments),
     /// Endpoints of a service as requests are balanced over them: weight, response time, ejections
     Endpoints(endpoints::EndpointsArguments),
+    /// What would become of a connection or a request, stage by stage, and why
+    Explain(explain::ExplainArguments),
     /// Requests per second, success rate and percentiles by service, live
     Top(top::TopArguments),
     /// Requests as they end, with filters
@@ -172,6 +185,7 @@ pub fn execute(
         Inspect::Services(arguments) => services::show(options, arguments, out)?,
         Inspect::Routes(arguments) => routes::show(options, arguments, out)?,
         Inspect::Endpoints(arguments) => endpoints::show(options, arguments, out)?,
+        Inspect::Explain(arguments) => explain::show(options, arguments, out)?,
         Inspect::Top(arguments) => top::show(options, arguments, out)?,
         Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,

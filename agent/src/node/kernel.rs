@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashSet,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    bpf::{Capture, CaptureError, CaptureStatus, Heartbeat, OriginalDestinations, PodCounts, WantedPod},
+    bpf::{
+        Capture, CaptureError, CaptureStatus, Heartbeat, Inbound, Judged, OriginalDestinations, Outbound,
+        PodCounts, WantedPod,
+    },
     observe::views::{CaptureCount, CaptureView, MapView, ProgramView},
     snapshot::{Problem, Snapshot},
 };
@@ -62,6 +65,18 @@ impl Kernel {
         if let Some(capture) = &mut *self.lock() {
             capture.drain_log();
         }
+    }
+
+    /// What the programs would do with a connection that the pod makes; none where the kernel does not have the pod.
+    #[must_use]
+    pub fn judge_outbound(&self, uid: &str, destination: SocketAddr) -> Option<Judged<Outbound>> {
+        self.lock().as_ref()?.judge_outbound(uid, destination)
+    }
+
+    /// What they would do with a connection to the pod.
+    #[must_use]
+    pub fn judge_inbound(&self, uid: &str, client: IpAddr, address: SocketAddr) -> Option<Judged<Inbound>> {
+        self.lock().as_ref()?.judge_inbound(uid, client, address)
     }
 
     /// What people see of it.

@@ -34,7 +34,7 @@
 pub mod access_log;
 pub mod admin;
 mod agent_metrics;
-mod breakers;
+pub(crate) mod breakers;
 pub mod clock;
 pub mod connection;
 pub mod connections;

@@ -4,8 +4,8 @@ use super::{
     AccessLog, Connections, Requests, SeriesTable,
     clock::{monotonic_ns, wall_ns},
     views::{
-        ADMIN_VERSION, AuthorityView, CaptureView, CertificateSummary, CertificateView, ProblemView,
-        StatusView, UncapturedView,
+        ADMIN_VERSION, AuthorityView, CaptureView, CertificateSummary, CertificateView, ExplainView,
+        ProblemView, StatusView, UncapturedView,
     },
 };
 use crate::snapshot::{Problem, Snapshot};
@@ -62,6 +62,8 @@ pub struct Sources {
     pub captured: Supply<Option<HashSet<String>>>,
     /// The tunnels.
     pub tunnels: Supply<TunnelCounts>,
+    /// Explains what would become of a connection or a request, by the query of `/explain`: the JSON, or why not (400, 404).
+    pub explain: Arc<dyn Fn(&str) -> Result<ExplainView, (u16, String)> + Send + Sync>,
     /// 1 where this agent took pinned programs over from another.
     pub took_over: Supply<bool>,
     swept_ns: AtomicU64,
@@ -97,6 +99,7 @@ impl Sources {
             capture: Arc::new(CaptureView::default),
             captured: Arc::new(|| None),
             tunnels: Arc::new(TunnelCounts::default),
+            explain: Arc::new(|_| Err((404, "nothing is explained here".to_owned()))),
             took_over: Arc::new(|| false),
             swept_ns: AtomicU64::new(0),
         }

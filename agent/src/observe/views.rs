@@ -1,7 +1,9 @@
 //! The shapes of the admin answers, shared by the agent and the commands that show them. Field names are stable. Pure.
 
+mod explain;
 mod requests;
 
+pub use explain::{ChanceView, ExplainView, OutcomeKind, OutcomeView, RuleView, StepView};
 pub use requests::{
     EndpointsView, HealthView, RouteBackendView, RouteMatchView, RoutesView, RunningView, TopView,
 };

@@ -12,6 +12,7 @@ mod capture;
 mod container;
 mod crash;
 mod endings;
+mod explain;
 mod http2_requests;
 mod http_curl;
 mod http_faults;

@@ -29,7 +29,7 @@ use crate::{
     },
     path::identify,
     resilience::{budget::Budget, bulkhead, deadline::Deadline, limits},
-    snapshot::{LocalPod, Snapshot},
+    snapshot::{LocalPod, ServicePort, Snapshot},
     worker::{PodHere, Worker},
 };
 
@@ -225,20 +225,30 @@ struct Admitted {
 }
 
 fn admit(here: &Arc<LocalPod>, plan: &Plan, record: &RequestRecord) -> Result<Admitted, Local> {
-    let full = |text| Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::Overflow, text);
     let pod = bulkhead::try_request(&here.load, &here.bulkhead).map_err(|limit| {
         record.overflow(limit.as_str());
-        let namespace = &here.workload.namespace;
-        full(format!(
-            "this pod has reached its bulkhead `{}` (TrafficPolicy of namespace {namespace})",
-            limit.as_str()
-        ))
+        pod_is_full(here, limit)
     })?;
     let service = limits::try_request(&plan.port.state, &plan.port.policy.limits).map_err(|limit| {
         record.overflow(limit.as_str());
-        full(format!("{} has reached the limit `{}` on this node", plan.port.hostname, limit.as_str()))
+        service_is_full(&plan.port, limit)
     })?;
     Ok(Admitted { _pod: pod, _service: service })
+}
+
+/// What a request is told that its own pod has no room for.
+pub fn pod_is_full(here: &LocalPod, limit: bulkhead::Bulkhead) -> Local {
+    let (limit, namespace) = (limit.as_str(), &here.workload.namespace);
+    full(format!("this pod has reached its bulkhead `{limit}` (TrafficPolicy of namespace {namespace})"))
+}
+
+/// What a request is told that the service has no room for.
+pub fn service_is_full(port: &ServicePort, limit: limits::Overflow) -> Local {
+    full(format!("{} has reached the limit `{}` on this node", port.hostname, limit.as_str()))
+}
+
+fn full(text: String) -> Local {
+    Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::Overflow, text)
 }
 
 /// Hands the answer of an endpoint to the application.
