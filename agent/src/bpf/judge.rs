@@ -6,13 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use agent_common::{Direction, ExcludedPort, PodSettings, inbound, liveness, outbound};
 pub use agent_common::{inbound::Verdict as Inbound, outbound::Verdict as Outbound};
 
-use super::{
-    Capture,
-    capture::monotonic_nanoseconds,
-    load,
-    maps::Plain,
-    status::hook,
-};
+use super::{Capture, capture::monotonic_nanoseconds, load, maps::Plain, status::hook};
 
 /// A verdict and who would give it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::{
     CliError, Options,
     client::{self, ClientError},
-    present,
+    joined, present,
     table::{Column, Fit, draw},
     units::micros,
 };
@@ -17,9 +17,14 @@ use std::{io::Write, path::Path};
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ExplainArguments {
     /// The calling pod: `namespace/name`, or its address
-    pub source: String,
+    #[arg(required_unless_present = "trace")]
+    pub source: Option<String>,
     /// `service[.namespace][:PORT]`, `namespace/pod:PORT` or `ADDRESS:PORT`
-    pub destination: String,
+    #[arg(required_unless_present = "trace")]
+    pub destination: Option<String>,
+    /// Instead: what became of the connection with this id, from the records of both agents
+    #[arg(long, value_name = "ID", conflicts_with_all = ["source", "destination", "method", "path", "headers", "tcp"])]
+    pub trace: Option<String>,
     /// Method of the request; GET unless given
     #[arg(short, long)]
     pub method: Option<String>,
@@ -40,8 +45,17 @@ pub(super) fn show(
     arguments: &ExplainArguments,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
+    if let Some(id) = &arguments.trace {
+        return trace(options, id, out);
+    }
     let view = ask(options, &target(arguments))?;
     present(options, &view, out, |fit| text(&view, fit))
+}
+
+fn trace(options: &Options, id: &str, out: &mut dyn Write) -> Result<(), CliError> {
+    let found = joined::ask(options, &format!("/connections?all=true&id={}", encode(id)))?;
+    let one = found.first().ok_or_else(|| CliError::NoConnection(id.to_owned()))?;
+    present(options, one, out, |_| joined::story(one))
 }
 
 /// Of several agents the one that has the pod answers.
@@ -59,9 +73,10 @@ fn ask(options: &Options, target: &str) -> Result<ExplainView, ClientError> {
 }
 
 fn target(arguments: &ExplainArguments) -> String {
-    let ExplainArguments { source, destination, method, path, headers, tcp } = arguments;
+    let ExplainArguments { source, destination, method, path, headers, tcp, .. } = arguments;
+    let given = |word: &Option<String>| encode(word.as_deref().unwrap_or_default());
     let mut target =
-        format!("/explain?source={}&destination={}&tcp={tcp}", encode(source), encode(destination));
+        format!("/explain?source={}&destination={}&tcp={tcp}", given(source), given(destination));
     let method = method.iter().map(|value| ("method", value));
     let path = path.iter().map(|value| ("path", value));
     let headers = headers.iter().map(|value| ("header", value));
@@ -113,7 +128,8 @@ fn rules(view: &ExplainView, fit: Fit) -> String {
         .rules
         .iter()
         .map(|rule| {
-            let why = rule.why.as_ref().map_or_else(|| "chosen".to_owned(), |why| format!("passed over: {why}"));
+            let why =
+                rule.why.as_ref().map_or_else(|| "chosen".to_owned(), |why| format!("passed over: {why}"));
             vec![rule.matches.clone(), rule.route.clone(), why]
         })
         .collect();
@@ -141,7 +157,13 @@ fn endpoints(service: &EndpointsView, fit: Fit) -> String {
     let running: Vec<String> =
         service.running.iter().map(|one| format!("{} {}/{}", one.name, one.now, one.limit)).collect();
     let panic = if service.panic { "; so few are healthy that ejections are not honoured" } else { "" };
-    let head = format!("{}.{}:{}, {}{panic}\n", service.service, service.namespace, service.port, running.join(", "));
+    let head = format!(
+        "{}.{}:{}, {}{panic}\n",
+        service.service,
+        service.namespace,
+        service.port,
+        running.join(", ")
+    );
     head + &draw(&columns, &service.endpoints.iter().map(row).collect::<Vec<_>>(), fit)
 }
 
@@ -167,20 +189,23 @@ mod tests {
     #[test]
     fn the_question_is_encoded() {
         let arguments = ExplainArguments {
-            source: "shop/a".to_owned(),
-            destination: "b:80".to_owned(),
+            source: Some("shop/a".to_owned()),
+            destination: Some("b:80".to_owned()),
             path: Some("/x?y=1&z".to_owned()),
             headers: vec!["X-A: 1".to_owned(), "b: c".to_owned()],
             ..ExplainArguments::default()
         };
-        let wanted =
-            "/explain?source=shop/a&destination=b%3A80&tcp=false&path=/x%3Fy%3D1%26z&header=X-A%3A%201&header=b%3A%20c";
+        let wanted = "/explain?source=shop/a&destination=b%3A80&tcp=false&path=/x%3Fy%3D1%26z&header=X-A%3A%201&header=b%3A%20c";
         assert_eq!(target(&arguments), wanted);
     }
 
     #[test]
     fn stages_rules_and_outcomes_are_seen() {
-        let step = |stage: &str, passes: bool| StepView { stage: stage.to_owned(), passes, says: "so it is".to_owned() };
+        let step = |stage: &str, passes: bool| StepView {
+            stage: stage.to_owned(),
+            passes,
+            says: "so it is".to_owned(),
+        };
         let rule = |chosen: bool, why: Option<&str>| RuleView {
             route: "HTTPRoute/shop/a[0]".to_owned(),
             matches: "/x/*".to_owned(),

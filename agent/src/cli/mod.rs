@@ -18,6 +18,7 @@ pub mod connections;
 pub mod dump;
 pub mod endpoints;
 pub mod explain;
+pub mod joined;
 pub mod probe;
 pub mod routes;
 pub mod services;
@@ -139,6 +140,11 @@ pub enum CliError {
     /// The agent could not be asked.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// No agent has a record with that id.
+    #[error(
+        "no connection `{0}`: the agents keep the last thousand that closed; `posthaste connections --closed -o wide` shows their ids"
+    )]
+    NoConnection(String),
     /// Nothing of that name.
     #[error("no service `{0}`: `posthaste services` lists those that this agent knows")]
     NoService(String),

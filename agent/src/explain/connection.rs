@@ -51,7 +51,10 @@ pub(super) fn explain(
     match target {
         Target::Service(port) => service(world, question, here, &caller, port, told),
         Target::Pod(workload, address) => {
-            told.step("route", format!("the address of pod {}/{}, and of no service", workload.namespace, workload.name));
+            told.step(
+                "route",
+                format!("the address of pod {}/{}, and of no service", workload.namespace, workload.name),
+            );
             told.step("protocol", "not asked: only ports of services are looked at");
             let chance = reach::endpoint(world, here, address, Some(workload), 1.0, told);
             reach::conclude(told, "to the pod itself", vec![chance]);
@@ -73,7 +76,8 @@ fn capture(world: &World<'_>, here: &LocalPod, caller: &Caller<'_>, told: &mut T
         straight(world, caller, told);
         return false;
     };
-    let number = judged.number.map_or_else(|| "not in its hook".to_owned(), |number| format!("program {number}"));
+    let number =
+        judged.number.map_or_else(|| "not in its hook".to_owned(), |number| format!("program {number}"));
     let program = format!("{} ({number})", judged.program);
     match judged.verdict {
         Outbound::Capture => {
@@ -116,12 +120,15 @@ fn words(counter: agent_common::Counter) -> &'static str {
 fn straight(world: &World<'_>, caller: &Caller<'_>, told: &mut Told) {
     let destination = caller.destination;
     if world.snapshot.cluster_ips.contains_key(&destination.ip()) {
-        let says = format!("straight to {destination}, a service address, which only kube-proxy or the like can lead on");
+        let says = format!(
+            "straight to {destination}, a service address, which only kube-proxy or the like can lead on"
+        );
         told.certain(OutcomeKind::Uncaptured, says);
         return;
     }
     let workload = world.snapshot.workloads.get(&destination.ip());
-    let refused = workload.and_then(|pod| reach::arrival(world, pod, caller.workload, destination, false, told));
+    let refused =
+        workload.and_then(|pod| reach::arrival(world, pod, caller.workload, destination, false, told));
     let chance = reach::chance(destination, workload, 1.0, (Security::None, None), refused);
     let outcome = told.certain(OutcomeKind::Uncaptured, format!("straight to {destination}, in plain text"));
     outcome.endpoints = vec![chance];
@@ -161,7 +168,10 @@ fn service(
     let (usable, known) = (port.endpoints.len(), port.known_endpoints);
     told.step(
         "route",
-        format!("port {} of {}: {usable} of its {known} endpoints may be used from this node", port.port, port.hostname),
+        format!(
+            "port {} of {}: {usable} of its {known} endpoints may be used from this node",
+            port.port, port.hostname
+        ),
     );
     let (says, http) = protocol(port, question.request.is_some());
     told.step("protocol", says);
@@ -176,7 +186,9 @@ fn protocol(port: &ServicePort, asked: bool) -> (String, bool) {
     let guess = if asked { "a request, as is asked about here" } else { "bytes, as is asked about here" };
     match approach(port) {
         Approach::Connect(why) => (format!("tcp by {}: carried byte by byte", why.as_str()), false),
-        Approach::Name(why) => (format!("tls by {}: carried byte by byte, its server name is noted", why.as_str()), false),
+        Approach::Name(why) => {
+            (format!("tls by {}: carried byte by byte, its server name is noted", why.as_str()), false)
+        }
         Approach::Request(protocol, why) => {
             (format!("{} by {}: each request is routed by itself", protocol.as_str(), why.as_str()), true)
         }
@@ -198,10 +210,7 @@ fn bytes(world: &World<'_>, here: &LocalPod, port: &ServicePort, told: &mut Told
         "balance",
         format!("the better of two endpoints drawn, by connections and connect time{affinity}"),
     );
-    told.step(
-        "times",
-        format!("up to {attempts} endpoints, {attempt:?} for each, {total:?} in all"),
-    );
+    told.step("times", format!("up to {attempts} endpoints, {attempt:?} for each, {total:?} in all"));
     let likely = port.endpoints.iter().zip(weights).filter(|(_, weight)| *weight > 0.0);
     let chances: Vec<_> = likely
         .map(|(endpoint, weight)| {

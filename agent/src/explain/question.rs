@@ -76,18 +76,24 @@ impl Question {
     fn pod(&self, snapshot: &Snapshot) -> Result<Arc<Workload>, Unanswered> {
         if let Ok(address) = self.source.parse::<IpAddr>() {
             let found = snapshot.workloads.get(&address.to_canonical());
-            let nobody = || Unanswered::NotHere(format!("no pod that this agent knows has the address {address}"));
+            let nobody =
+                || Unanswered::NotHere(format!("no pod that this agent knows has the address {address}"));
             return found.cloned().ok_or_else(nobody);
         }
         let Some((namespace, name)) = self.source.split_once('/') else {
-            let text = format!("`{}` is no SOURCE: write `namespace/pod`, or the address of a pod", self.source);
+            let text =
+                format!("`{}` is no SOURCE: write `namespace/pod`, or the address of a pod", self.source);
             return Err(Unanswered::Malformed(text));
         };
         find_pod(snapshot, namespace, name)
     }
 
     /// `ADDRESS:PORT`, `namespace/pod:PORT`, `service[.namespace[.svc...]][:PORT]`; the port may be left out where there is only one.
-    pub(super) fn destination(&self, snapshot: &Snapshot, source: &Workload) -> Result<SocketAddr, Unanswered> {
+    pub(super) fn destination(
+        &self,
+        snapshot: &Snapshot,
+        source: &Workload,
+    ) -> Result<SocketAddr, Unanswered> {
         let asked = &*self.destination;
         if let Ok(address) = asked.parse::<SocketAddr>() {
             return Ok(SocketAddr::new(address.ip().to_canonical(), address.port()));
@@ -122,7 +128,8 @@ impl Question {
 fn parts(query: &Query<'_>) -> Result<Parts, Unanswered> {
     let wrong = |what: String| Unanswered::Malformed(what);
     let method = query.find("method").unwrap_or("GET");
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| wrong(format!("`{method}` is no method")))?;
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| wrong(format!("`{method}` is no method")))?;
     let path = query.find("path").unwrap_or("/");
     if !path.starts_with('/') {
         return Err(wrong(format!("`{path}` is no path: it begins with /")));
@@ -130,9 +137,11 @@ fn parts(query: &Query<'_>) -> Result<Parts, Unanswered> {
     let mut request = Request::builder().method(method).uri(path);
     let mut has_host = false;
     for line in query.all("header") {
-        let (name, value) =
-            line.split_once(':').ok_or_else(|| wrong(format!("`{line}` is no header: write `name: value`")))?;
-        let name: HeaderName = name.trim().parse().map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| wrong(format!("`{line}` is no header: write `name: value`")))?;
+        let name: HeaderName =
+            name.trim().parse().map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
         let value: HeaderValue =
             value.trim().parse().map_err(|_| wrong(format!("`{value}` is no value of a header")))?;
         has_host |= name == header::HOST;
@@ -151,7 +160,8 @@ fn number(port: &str) -> Result<u16, Unanswered> {
 }
 
 fn only_port(asked: &str, service: Option<&Arc<Service>>) -> Result<u16, Unanswered> {
-    let mut ports: Vec<u16> = service.map_or_else(Vec::new, |one| one.ports.iter().map(|port| port.port).collect());
+    let mut ports: Vec<u16> =
+        service.map_or_else(Vec::new, |one| one.ports.iter().map(|port| port.port).collect());
     ports.sort_unstable();
     ports.dedup();
     match *ports {
@@ -165,7 +175,11 @@ fn find_pod(snapshot: &Snapshot, namespace: &str, name: &str) -> Result<Arc<Work
     let uncaptured = snapshot.uncaptured.iter().map(|(pod, _)| pod);
     let mut all = snapshot.workloads.values().chain(uncaptured);
     let found = all.find(|pod| *pod.namespace == *namespace && *pod.name == *name);
-    let nobody = || Unanswered::NotHere(format!("no pod `{namespace}/{name}`: `posthaste workloads` lists those that this agent knows"));
+    let nobody = || {
+        Unanswered::NotHere(format!(
+            "no pod `{namespace}/{name}`: `posthaste workloads` lists those that this agent knows"
+        ))
+    };
     found.cloned().ok_or_else(nobody)
 }
 
@@ -184,6 +198,10 @@ fn find_service<'a>(
         };
         names.is(&meant) || meant.strip_suffix(".svc").is_some_and(|short| names.is(short))
     };
-    let nobody = || Unanswered::NotHere(format!("no service `{meant}`: `posthaste services` lists those that this agent knows"));
+    let nobody = || {
+        Unanswered::NotHere(format!(
+            "no service `{meant}`: `posthaste services` lists those that this agent knows"
+        ))
+    };
     snapshot.services.iter().find(is_meant).ok_or_else(nobody)
 }

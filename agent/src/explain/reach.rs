@@ -85,11 +85,15 @@ pub(super) fn arrival(
     }
     // Of a pod of this node the kernel can be asked; of another one it is known only that it is captured.
     let entrance = if tunnel { crate::config::TUNNEL_PORT } else { address.port() };
-    let judged = here.and_then(|_| (world.inbound)(&pod.uid, client, SocketAddr::new(address.ip(), entrance)));
+    let judged =
+        here.and_then(|_| (world.inbound)(&pod.uid, client, SocketAddr::new(address.ip(), entrance)));
     if let Some(judged) = judged
         && judged.verdict != Inbound::Steer
     {
-        told.step("arrival", format!("{name}: not steered to its agent by {}: {:?}", judged.program, judged.verdict));
+        told.step(
+            "arrival",
+            format!("{name}: not steered to its agent by {}: {:?}", judged.program, judged.verdict),
+        );
         return None;
     }
     let decided = match here {

@@ -39,7 +39,10 @@ pub(super) fn explain(
     let draws = match table {
         Some(table) => rules(table, parts, told),
         None => {
-            told.step("rule", format!("no route is attached for callers of namespace {namespace}: the service itself"));
+            told.step(
+                "rule",
+                format!("no route is attached for callers of namespace {namespace}: the service itself"),
+            );
             vec![(0, 1.0)]
         }
     };
@@ -221,5 +224,8 @@ fn retries(world: &World<'_>, here: &LocalPod, plan: &Plan, parts: &Parts, told:
         (false, true) => "after these codes only, for the method is not idempotent",
         (false, false) => "never once it may have been seen, for the method is not idempotent",
     };
-    told.step("retries", format!("up to {attempts}, {whom}: {codes:?}; the budget has {left} left at the moment"));
+    told.step(
+        "retries",
+        format!("up to {attempts}, {whom}: {codes:?}; the budget has {left} left at the moment"),
+    );
 }

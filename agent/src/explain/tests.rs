@@ -128,7 +128,10 @@ fn connections_end_where_they_would() {
         assert_eq!(view.steps.last().unwrap().stage, stage, "{destination}{rest}: {view:#?}");
     }
     let host = ask("source=shop/probe&destination=10.0.0.2:80");
-    assert_eq!((host.outcomes[0].kind, host.outcomes[0].reason), (Refused, Some(CloseReason::PlaintextRefused)));
+    assert_eq!(
+        (host.outcomes[0].kind, host.outcomes[0].reason),
+        (Refused, Some(CloseReason::PlaintextRefused))
+    );
     assert!(host.steps[0].says.contains("host"), "{host:?}");
 }
 
@@ -139,7 +142,10 @@ fn rules_are_chosen_or_passed_over_and_shares_add_up() {
     let path = Some("the path is another");
     assert_eq!(whys, [(false, path), (true, None), (false, path)], "{view:#?}");
     let [good, gone] = &*view.outcomes else { panic!("{view:#?}") };
-    assert_eq!((good.probability, good.kind, gone.probability, gone.status), (0.25, OutcomeKind::Forwarded, 0.75, Some(500)));
+    assert_eq!(
+        (good.probability, good.kind, gone.probability, gone.status),
+        (0.25, OutcomeKind::Forwarded, 0.75, Some(500))
+    );
     let [near, far] = &*good.endpoints else { panic!("{view:#?}") };
     assert_eq!((near.probability, far.probability, near.security), (0.5, 0.5, Security::MutualTls));
     assert_eq!(far.expected_identity.as_deref(), Some("spiffe://cluster.local/ns/shop/sa/far"));

@@ -18,11 +18,12 @@ use crate::{
     explain::{Question, Unanswered, World, explain},
     identity::{CertificateStatus, IdentityStore},
     observe::{
-        Connections, Requests, Sources, monotonic_ns,
+        Connections, Requests, Sources,
         access_log::AccessLogTarget,
         admin::{self, AdminError},
         http::{self, Listener},
         metrics::Metrics,
+        monotonic_ns,
         query::Query,
         sources::TunnelCounts,
         views::{AuthorityView, CertificateView, ExplainView},

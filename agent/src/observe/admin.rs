@@ -129,12 +129,13 @@ fn scrape(sources: &Sources, metrics: &Metrics) -> Answer {
     }
 }
 
-/// `closed=true&namespace=..&pod=..&service=..&state=..&limit=..`; cheap, before the texts of a row are made.
+/// `id=..&closed=true&all=true&namespace=..&pod=..&service=..&state=..&limit=..`; cheap, before the texts of a row are made.
 fn fits(query: &Query<'_>, row: &Row) -> bool {
     let progress = row.progress();
     let pods = [Some(&row.pod), progress.peer.as_ref()];
     let any = |test: &dyn Fn(&Workload) -> bool| pods.into_iter().flatten().any(|pod| test(pod));
-    query.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
+    query.find("id").is_none_or(|id| u64::from_str_radix(id, 16) == Ok(row.id))
+        && query.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
         && query.find("pod").is_none_or(|name| any(&|pod| &*pod.name == name))
         && query
             .find("service")
@@ -151,6 +152,9 @@ fn connections(sources: &Sources, query: &Query<'_>) -> ConnectionsView {
     let table = &sources.connections;
     let closed = query.find("closed") == Some("true") || query.find("state") == Some("closed");
     let mut rows = if closed { table.recently_closed() } else { table.live() };
+    if !closed && query.find("all") == Some("true") {
+        rows.extend(table.recently_closed());
+    }
     rows.retain(|row| fits(query, row));
     rows.sort_by_key(|row| std::cmp::Reverse(row.captured_ns));
     let limit = query.find("limit").and_then(|limit| limit.parse().ok()).unwrap_or(ROWS).min(ROWS);

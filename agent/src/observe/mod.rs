@@ -7,6 +7,7 @@
 //! | `connection` | the handle that the data path fills; records its end exactly once, also when dropped |
 //! | `row` | what one connection costs while it lives |
 //! | `reason` | why a connection ended, who ended it, its response flag |
+//! | `stage`, `blame` | when a connection reached which stage; who took the time |
 //! | `socket` | `TCP_INFO` of sockets that may be closed by another thread |
 //! | `series` | label sets and their counters, found by pointer |
 //! | `metrics` | what `/metrics` shows |
@@ -34,6 +35,7 @@
 pub mod access_log;
 pub mod admin;
 mod agent_metrics;
+pub mod blame;
 pub(crate) mod breakers;
 pub mod clock;
 pub mod connection;
@@ -52,6 +54,7 @@ pub mod row;
 pub mod series;
 pub mod socket;
 pub mod sources;
+pub mod stage;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod views;
@@ -68,6 +71,7 @@ pub use row::ServiceName;
 pub use series::{SERIES_LIMIT, SeriesTable};
 pub use socket::{LiveSocket, NetworkSocket, TcpInfo};
 pub use sources::{Sources, Supply, TunnelCounts};
+pub use stage::{Stage, StagesView as Stages};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

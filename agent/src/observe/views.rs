@@ -8,7 +8,7 @@ pub use requests::{
     EndpointsView, HealthView, RouteBackendView, RouteMatchView, RoutesView, RunningView, TopView,
 };
 
-use super::{CloseReason, Direction, EndedBy, Security, TcpInfo};
+use super::{CloseReason, Direction, EndedBy, Security, Stages, TcpInfo};
 use crate::snapshot::{Protocol, protocol::Why};
 use serde::{Deserialize, Serialize};
 
@@ -235,6 +235,9 @@ pub struct ConnectionView {
     pub attempts: u16,
     /// From the accept to the other side's answer.
     pub connect_ms: Option<u64>,
+    /// When it reached which stage.
+    #[serde(default)]
+    pub stages: Stages,
     /// Between the agent and the local application.
     pub application_socket: Option<TcpInfo>,
     /// Between the agent and the other side.

@@ -31,6 +31,7 @@ mod http_shop;
 mod http_smuggling;
 mod http_times;
 mod http_to_h2c;
+mod joined;
 mod leaks;
 mod manifests;
 mod outage;

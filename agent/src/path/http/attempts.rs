@@ -274,7 +274,6 @@ impl Call<'_> {
         let gone = self.brought.is_gone(monotonic_ns());
         if gone { RequestFlag::DeadlineExceeded } else { RequestFlag::UpstreamTimeout }
     }
-
 }
 
 /// What a request is told for whose service there is no endpoint.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     observe::{
-        Connection, monotonic_ns,
+        Connection, Stage, monotonic_ns,
         requests::{RefusedRequest, RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
     },
     path::identify,
@@ -143,6 +143,7 @@ impl Asked {
     fn read(session: &Session, here: &Arc<LocalPod>, incoming: Incoming) -> (Self, Rc<RequestRecord>) {
         let (mut parts, body) = incoming.request.into_parts();
         let started_ns = monotonic_ns();
+        session.connection.stage(Stage::Request);
         let grpc = head::is_grpc(&parts.headers);
         let deadline = head::deadline(&parts.headers, grpc, started_ns);
         let mut random = || fastrand::u64(..);
@@ -255,6 +256,7 @@ fn full(text: String) -> Local {
 async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
     let Answered { endpoint, mut response, sending, upgraded, outstanding } = answered;
     call.record.first_byte(monotonic_ns());
+    call.session.connection.stage(Stage::Answer);
     call.plan.change_response(call.origin.as_ref(), response.headers_mut());
     call.record.response(response.status().as_u16(), answer::grpc_status(response.headers()));
     call.record.response_headers(response.headers());

@@ -40,7 +40,13 @@ pub fn pick_request(
     now_ns: u64,
     random: &mut impl FnMut() -> u64,
 ) -> Option<usize> {
-    let choice = Choice { port, tried, now_ns, honoured: outlier::are_honoured(port, now_ns), probing: tried.is_empty() };
+    let choice = Choice {
+        port,
+        tried,
+        now_ns,
+        honoured: outlier::are_honoured(port, now_ns),
+        probing: tried.is_empty(),
+    };
     let by_key = match (&port.policy.balancer, key) {
         (Balancer::ConsistentHash(_), Some(key)) => choice.by_key(key),
         _ => None,
