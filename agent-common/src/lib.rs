@@ -12,8 +12,8 @@ pub mod liveness;
 pub mod outbound;
 
 pub use address::{Address, Destination};
-pub use counters::{COUNTERS, Counter, PodCounters};
-pub use keys::{Direction, ExcludedPort, FlowKey, ListenerKey, PodSettings};
+pub use counters::{COUNTERS, Counter, PodCounters, QUIC_PORT};
+pub use keys::{Direction, ExcludedPort, FlowKey, ListenerKey, PodSettings, UdpFlow};
 
 /// `AF_INET` as the kernel numbers it.
 pub const FAMILY_V4: u32 = 2;

@@ -4,11 +4,12 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use agent_common::PodCounters;
+use agent_common::{PodCounters, UdpFlow};
 use aya::maps::{Array, MapData};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -140,6 +141,17 @@ impl Capture {
         entries
             .map(|(cookie, Plain(counters))| PodCounts::new(cookie, self.name(cookie), &counters))
             .collect()
+    }
+
+    /// Where pods sent UDP, with how often: the pod's uid where it is known, the destination, connects and packets of sockets that
+    /// are not connected. What was not used for long is forgotten.
+    pub fn udp_flows(&self) -> Vec<(String, SocketAddr, u64)> {
+        let entries = self.maps.udp_flows.iter().filter_map(Result::ok);
+        let named = |(Plain(flow), times): (Plain<UdpFlow>, u64)| {
+            let port = u16::try_from(flow.port).ok()?;
+            Some((self.name(flow.cookie)?, SocketAddr::new(flow.address.into(), port), times))
+        };
+        entries.filter_map(named).collect()
     }
 
     /// What the kernel refused or passed while no agent lived, as found at the start. Each event is in the answer of

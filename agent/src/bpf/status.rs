@@ -62,6 +62,7 @@ impl Capture {
                 fill(folder, maps::NODE_ADDRESSES, &kernel.node_addresses),
                 fill(folder, maps::FLOWS, &kernel.flows),
                 fill(folder, maps::POD_COUNTERS, &kernel.counters),
+                fill(folder, maps::UDP_FLOWS, &kernel.udp_flows),
             ],
             without_room: self.without_room,
         }

@@ -165,7 +165,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
-    fn record(id: &str, direction: &str, stages: serde_json::Value) -> ConnectionView {
+    fn record(id: &str, direction: &str, stages: &serde_json::Value) -> ConnectionView {
         let value = serde_json::json!({
             "id": id, "direction": direction, "state": "closed", "source": {"namespace": "shop", "pod": "a"},
             "destination": {"namespace": "shop", "pod": "b"}, "security": "mutual_tls", "sent_bytes": 10, "received_bytes": 20,
@@ -180,9 +180,9 @@ mod tests {
         let caller = serde_json::json!({"taken_us": 10, "routed_us": 20, "tunnel_us": 120, "request_us": 130, "answer_us": 9130});
         let called = serde_json::json!({"taken_us": 5, "routed_us": 10, "dialled_us": 40, "request_us": 60, "answer_us": 8060});
         let records = vec![
-            record("01", "inbound", called),
-            record("01", "outbound", caller),
-            record("02", "inbound", serde_json::json!({})),
+            record("01", "inbound", &called),
+            record("01", "outbound", &caller),
+            record("02", "inbound", &serde_json::json!({})),
         ];
         let joined = join(records);
         assert_eq!(joined.len(), 2);

@@ -15,6 +15,7 @@ pub mod certs;
 pub mod check;
 pub mod client;
 pub mod connections;
+pub mod coverage;
 pub mod dump;
 pub mod endpoints;
 pub mod explain;
@@ -52,7 +53,7 @@ pub struct Options {
     /// Unix socket of the agent
     #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]
     pub admin_socket: PathBuf,
-    /// Unix socket of another agent, for what several know (`explain`, `connections --joined`); may be given several times
+    /// Unix socket of another agent, for what several know (`explain`, `coverage`, `connections --joined`); may be given several times
     #[arg(long = "peer-socket", global = true, value_name = "PATH")]
     pub peer_sockets: Vec<PathBuf>,
     /// How to show it
@@ -100,6 +101,8 @@ pub enum Inspect {
     Status,
     /// Connections with bytes, identities, endpoints and round trips
     Connections(connections::ConnectionsArguments),
+    /// Is everything encrypted: what goes through the mesh, what does not and why
+    Coverage(coverage::CoverageArguments),
     /// Pods that the agent knows
     Workloads(workloads::WorkloadsArguments),
     /// Services and their endpoints as this node picks from them
@@ -187,6 +190,7 @@ pub fn execute(
     match command {
         Inspect::Status => status::show(options, out)?,
         Inspect::Connections(arguments) => connections::show(options, arguments, out)?,
+        Inspect::Coverage(arguments) => coverage::show(options, arguments, out)?,
         Inspect::Workloads(arguments) => workloads::show(options, arguments, out)?,
         Inspect::Services(arguments) => services::show(options, arguments, out)?,
         Inspect::Routes(arguments) => routes::show(options, arguments, out)?,

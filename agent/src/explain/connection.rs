@@ -56,12 +56,12 @@ pub(super) fn explain(
                 format!("the address of pod {}/{}, and of no service", workload.namespace, workload.name),
             );
             told.step("protocol", "not asked: only ports of services are looked at");
-            let chance = reach::endpoint(world, here, address, Some(workload), 1.0, told);
+            let chance = reach::endpoint(world, here, address, Some(workload), 1.0, None, told);
             reach::conclude(told, "to the pod itself", vec![chance]);
         }
         Target::Outside(address) => {
             told.step("route", format!("{address} is no service and no pod of the mesh: plain TCP to there"));
-            let chance = reach::endpoint(world, here, address, None, 1.0, told);
+            let chance = reach::endpoint(world, here, address, None, 1.0, None, told);
             told.certain(OutcomeKind::Outside, format!("in plain TCP to {address}")).endpoints = vec![chance];
         }
         // Only what comes in has this target.
@@ -127,8 +127,8 @@ fn straight(world: &World<'_>, caller: &Caller<'_>, told: &mut Told) {
         return;
     }
     let workload = world.snapshot.workloads.get(&destination.ip());
-    let refused =
-        workload.and_then(|pod| reach::arrival(world, pod, caller.workload, destination, false, told));
+    let refused = workload
+        .and_then(|pod| reach::arrival(world, pod, caller.workload, destination, (false, None), told));
     let chance = reach::chance(destination, workload, 1.0, (Security::None, None), refused);
     let outcome = told.certain(OutcomeKind::Uncaptured, format!("straight to {destination}, in plain text"));
     outcome.endpoints = vec![chance];
@@ -214,7 +214,7 @@ fn bytes(world: &World<'_>, here: &LocalPod, port: &ServicePort, told: &mut Told
     let likely = port.endpoints.iter().zip(weights).filter(|(_, weight)| *weight > 0.0);
     let chances: Vec<_> = likely
         .map(|(endpoint, weight)| {
-            reach::endpoint(world, here, endpoint.address, endpoint.workload.as_ref(), weight, told)
+            reach::endpoint(world, here, endpoint.address, endpoint.workload.as_ref(), weight, None, told)
         })
         .collect();
     let service = format!("{}.{}:{}", port.service_name, port.service_namespace, port.port);

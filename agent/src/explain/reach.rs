@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use http::request::Parts;
+
 use super::{Told, World};
 use crate::{
     bpf::Inbound,
@@ -9,8 +11,11 @@ use crate::{
         CloseReason, Security,
         views::{ChanceView, OutcomeKind, OutcomeView},
     },
-    path::{connect::Journey, route},
-    snapshot::{LocalPod, Peer, Workload},
+    path::{connect::Journey, http::head, route},
+    snapshot::{
+        LocalPod, Peer, Workload,
+        authorization::{Asked, Facts},
+    },
     tunnel::Authority,
 };
 
@@ -27,6 +32,7 @@ pub(super) fn endpoint(
     address: SocketAddr,
     workload: Option<&Arc<Workload>>,
     probability: f64,
+    request: Option<&Parts>,
     told: &mut Told,
 ) -> ChanceView {
     let workload = match workload {
@@ -64,7 +70,7 @@ pub(super) fn endpoint(
         "identity",
         format!("{address}: a tunnel with mutual TLS; presented {own}, expected {}", pod.identity),
     );
-    let refused = arrival(world, pod, &here.workload, address, true, told);
+    let refused = arrival(world, pod, &here.workload, address, (true, request), told);
     chance(address, workload, probability, (Security::MutualTls, Some(pod)), refused)
 }
 
@@ -74,7 +80,7 @@ pub(super) fn arrival(
     pod: &Arc<Workload>,
     caller: &Workload,
     address: SocketAddr,
-    tunnel: bool,
+    (tunnel, request): (bool, Option<&Parts>),
     told: &mut Told,
 ) -> Option<CloseReason> {
     let name = format!("{}/{}", pod.namespace, pod.name);
@@ -109,7 +115,39 @@ pub(super) fn arrival(
         Ok(()) => told.step("arrival", format!("{name}: the agent of node {} decides", pod.node)),
         Err(reason) => told.stop("arrival", format!("{name}: its agent refuses {way}: {reason}")),
     }
+    if let (Ok(()), Some(here)) = (decided, here) {
+        let identity = tunnel.then_some(&caller.identity);
+        let facts = Facts { identity, address: client, port: address.port() };
+        let readable = !world.snapshot.not_http.contains(&address);
+        return policies(here, &facts, request.filter(|_| readable), told).err();
+    }
     decided.err()
+}
+
+/// What the policies of the called pod say to the connection, and to the request where they wait for it.
+fn policies(
+    here: &LocalPod,
+    facts: &Facts<'_>,
+    request: Option<&Parts>,
+    told: &mut Told,
+) -> Result<(), CloseReason> {
+    let policies = &here.authorization;
+    let asked = request.filter(|_| policies.waits_for_request(facts));
+    let verdict = match asked.map(|parts| Asked::read(parts, head::authority(parts))) {
+        Some(Ok(asked)) => policies.decide_request(facts, &asked),
+        Some(Err(_)) => {
+            told.stop("policy", "400: the path cannot be read in one way, and policies ask for it");
+            return Err(CloseReason::PolicyDenied);
+        }
+        None => policies.decide(facts, None).without_http(),
+    };
+    if verdict.allows() {
+        told.step("policy", format!("let in: {}", verdict.reason()));
+        return Ok(());
+    }
+    let how = if asked.is_some() { "answered 403" } else { "refused" };
+    told.stop("policy", format!("{how}: {}", verdict.reason()));
+    Err(CloseReason::PolicyDenied)
 }
 
 /// An endpoint with its probability.

@@ -193,7 +193,7 @@ fn endpoints(
     let likely = weights.into_iter().filter(|(_, weight)| *weight > 0.0);
     let likely = likely.filter_map(|(index, weight)| Some((port.endpoints.get(index)?, weight)));
     let reached = likely.map(|(endpoint, weight)| {
-        reach::endpoint(world, here, endpoint.address, endpoint.workload.as_ref(), weight, told)
+        reach::endpoint(world, here, endpoint.address, endpoint.workload.as_ref(), weight, Some(parts), told)
     });
     reached.collect()
 }

@@ -79,6 +79,12 @@ impl Kernel {
         self.lock().as_ref()?.judge_inbound(uid, client, address)
     }
 
+    /// Where pods sent UDP; see [`Capture::udp_flows`].
+    #[must_use]
+    pub fn udp_flows(&self) -> Vec<(String, SocketAddr, u64)> {
+        self.lock().as_ref().map(Capture::udp_flows).unwrap_or_default()
+    }
+
     /// What people see of it.
     #[must_use]
     pub fn view(&self, snapshot: &Snapshot) -> CaptureView {
@@ -127,5 +133,8 @@ fn count(snapshot: &Snapshot, counts: &PodCounts) -> CaptureCount {
         passed: counts.passed_outbound + counts.passed_inbound,
         excluded: counts.excluded_outbound + counts.excluded_inbound,
         map_full: counts.map_full,
+        uncapturable: counts.uncapturable,
+        udp_flows: counts.udp_flows,
+        quic_flows: counts.quic_flows,
     }
 }

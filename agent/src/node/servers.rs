@@ -25,8 +25,8 @@ use crate::{
         metrics::Metrics,
         monotonic_ns,
         query::Query,
-        sources::TunnelCounts,
-        views::{AuthorityView, CertificateView, ExplainView},
+        sources::{Explainer, TunnelCounts},
+        views::{AuthorityView, CertificateView},
     },
     snapshot::SpiffeId,
     worker::{ConnectLimits, TunnelGauge, WorkerHandle},
@@ -146,6 +146,8 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
     sources.capture = Arc::new(move || kernel.view(&published.snapshot.load()));
     let kernel = parts.kernel.clone();
     sources.captured = Arc::new(move || Some(kernel.captured()));
+    let kernel = parts.kernel.clone();
+    sources.udp_flows = Arc::new(move || kernel.udp_flows());
     let gauges: Vec<Arc<TunnelGauge>> = parts.workers.iter().map(WorkerHandle::tunnels).collect();
     sources.tunnels = Arc::new(move || tunnels(&gauges));
     sources.explain = explainer(arguments.node.clone(), parts);
@@ -155,10 +157,7 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
 }
 
 /// Answers `/explain` from what is in force when it is asked.
-fn explainer(
-    node: String,
-    parts: &Parts<'_>,
-) -> Arc<dyn Fn(&str) -> Result<ExplainView, (u16, String)> + Send + Sync> {
+fn explainer(node: String, parts: &Parts<'_>) -> Explainer {
     let (published, kernel, identities) =
         (parts.published.clone(), parts.kernel.clone(), parts.identities.clone());
     Arc::new(move |query| {

@@ -139,7 +139,8 @@ mod tests {
     fn each_party_can_be_to_blame() {
         use Party::{Application, Caller, Network, Peer, ProxyQueue};
         // (caller's, called's, who took how long, the longest first)
-        let table: [([u64; 7], Option<[u64; 7]>, &[(Party, u64)]); 8] = [
+        type Row = ([u64; 7], Option<[u64; 7]>, &'static [(Party, u64)]);
+        let table: [Row; 8] = [
             // A thoughtful application.
             (
                 [10, 20, 0, 0, 120, 130, 9130],

@@ -16,6 +16,7 @@
 //! | `sources` | where all that is read comes from |
 //! | `requests` | the same for requests: the handle, counters, lines, taps |
 //! | `otlp` | spans to an OpenTelemetry collector |
+//! | `carried`, `coverage` | what goes through the mesh, and what does not |
 //! | `breakers` | load and health of endpoints, as `/endpoints` and metrics |
 //! | `http`, `admin`, `request_answers`, `query` | the two servers and their answers |
 //!
@@ -37,9 +38,11 @@ pub mod admin;
 mod agent_metrics;
 pub mod blame;
 pub(crate) mod breakers;
+mod carried;
 pub mod clock;
 pub mod connection;
 pub mod connections;
+pub(crate) mod coverage;
 pub mod denials;
 pub mod http;
 mod json;
@@ -70,7 +73,7 @@ pub use requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, 
 pub use row::ServiceName;
 pub use series::{SERIES_LIMIT, SeriesTable};
 pub use socket::{LiveSocket, NetworkSocket, TcpInfo};
-pub use sources::{Sources, Supply, TunnelCounts};
+pub use sources::{Explainer, Sources, Supply, TunnelCounts};
 pub use stage::{Stage, StagesView as Stages};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

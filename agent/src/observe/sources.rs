@@ -10,10 +10,16 @@ use super::{
 };
 use crate::snapshot::{Problem, Snapshot};
 use arc_swap::ArcSwap;
-use std::{collections::HashSet, fmt, sync::Arc, sync::atomic::AtomicU64, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::HashSet, fmt, net::SocketAddr, sync::Arc, sync::atomic::AtomicU64,
+    sync::atomic::Ordering::Relaxed,
+};
 
 /// A value that is asked for when somebody looks; called on the control runtime, so it must not block.
 pub type Supply<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
+/// Answers the query of `/explain`, or says the HTTP status and why.
+pub type Explainer = Arc<dyn Fn(&str) -> Result<ExplainView, (u16, String)> + Send + Sync>;
 
 /// What the pools of tunnels hold now, and held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,10 +66,12 @@ pub struct Sources {
     pub capture: Supply<CaptureView>,
     /// Uids of the pods that the kernel captures now; none where nobody asks the kernel.
     pub captured: Supply<Option<HashSet<String>>>,
+    /// Where pods sent UDP: uid, destination, how often.
+    pub udp_flows: Supply<Vec<(String, SocketAddr, u64)>>,
     /// The tunnels.
     pub tunnels: Supply<TunnelCounts>,
-    /// Explains what would become of a connection or a request, by the query of `/explain`: the JSON, or why not (400, 404).
-    pub explain: Arc<dyn Fn(&str) -> Result<ExplainView, (u16, String)> + Send + Sync>,
+    /// Explains what would become of a connection or a request, from what is in force when it is asked.
+    pub explain: Explainer,
     /// 1 where this agent took pinned programs over from another.
     pub took_over: Supply<bool>,
     swept_ns: AtomicU64,
@@ -98,6 +106,7 @@ impl Sources {
             authority: Arc::new(AuthorityView::default),
             capture: Arc::new(CaptureView::default),
             captured: Arc::new(|| None),
+            udp_flows: Arc::new(Vec::new),
             tunnels: Arc::new(TunnelCounts::default),
             explain: Arc::new(|_| Err((404, "nothing is explained here".to_owned()))),
             took_over: Arc::new(|| false),
@@ -130,6 +139,7 @@ impl Sources {
             .map(|workload| (workload.namespace.clone(), workload.labels.workload.clone()))
             .collect();
         self.series.sweep(&present, now_ns);
+        self.connections.keep_carried(|uid| snapshot.local_pods.contains_key(uid));
         self.requests.sweep(&present, &snapshot, now_ns);
     }
 

@@ -10,6 +10,7 @@ mod balance;
 mod bytes;
 mod capture;
 mod container;
+mod coverage;
 mod crash;
 mod endings;
 mod explain;

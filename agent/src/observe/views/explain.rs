@@ -29,7 +29,7 @@ pub struct ExplainView {
 /// One stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepView {
-    /// `capture`, `admission`, `route`, `protocol`, `rule`, `balance`, `limits`, `times`, `retries`, `identity`, `arrival`.
+    /// `capture`, `admission`, `route`, `protocol`, `rule`, `balance`, `limits`, `times`, `retries`, `identity`, `arrival`, `policy`.
     pub stage: String,
     /// False where it ends here.
     pub passes: bool,
