@@ -19,6 +19,7 @@ pub mod coverage;
 pub mod dump;
 pub mod endpoints;
 pub mod explain;
+pub mod graph;
 pub mod joined;
 pub mod probe;
 pub mod routes;
@@ -53,7 +54,7 @@ pub struct Options {
     /// Unix socket of the agent
     #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]
     pub admin_socket: PathBuf,
-    /// Unix socket of another agent, for what several know (`explain`, `coverage`, `connections --joined`); may be given several times
+    /// Unix socket of another agent, for what several know (`explain`, `coverage`, `graph`, `connections --joined`); may be given several times
     #[arg(long = "peer-socket", global = true, value_name = "PATH")]
     pub peer_sockets: Vec<PathBuf>,
     /// How to show it
@@ -113,6 +114,8 @@ pub enum Inspect {
     Endpoints(endpoints::EndpointsArguments),
     /// What would become of a connection or a request, stage by stage, and why
     Explain(explain::ExplainArguments),
+    /// Who calls whom, as Mermaid, DOT or SVG, coloured by success
+    Graph(graph::GraphArguments),
     /// Requests per second, success rate and percentiles by service, live
     Top(top::TopArguments),
     /// Requests as they end, with filters
@@ -196,6 +199,7 @@ pub fn execute(
         Inspect::Routes(arguments) => routes::show(options, arguments, out)?,
         Inspect::Endpoints(arguments) => endpoints::show(options, arguments, out)?,
         Inspect::Explain(arguments) => explain::show(options, arguments, out)?,
+        Inspect::Graph(arguments) => graph::show(options, arguments, out)?,
         Inspect::Top(arguments) => top::show(options, arguments, out)?,
         Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,

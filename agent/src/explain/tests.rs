@@ -167,6 +167,29 @@ fn an_ejected_endpoint_and_an_absent_certificate_are_seen() {
     assert_eq!(view.outcomes[0].endpoints[0].refused, Some(CloseReason::IdentityError));
 }
 
+/// Denies what begins with `/secret`; what is no HTTP cannot show that it does not.
+const POLICY: &str = r#"
+---
+apiVersion: posthaste.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: closed, namespace: shop}
+spec: {action: DENY, rules: [{to: [{operation: {paths: ["/secret*"]}}]}]}
+"#;
+
+#[test]
+fn policies_of_the_called_pod_are_asked() {
+    let snapshot = build(&tests::inputs(&format!("{OBJECTS}{POLICY}")), &tests::context(), None).0;
+    for (question, refused, words) in [
+        ("destination=web:80", None, "let in"),
+        ("destination=10.0.0.2:8080&tcp=true", Some(CloseReason::PolicyDenied), "shop/closed"),
+    ] {
+        let view = ask_in(&snapshot, true, &format!("source=shop/caller&{question}")).unwrap();
+        assert_eq!(view.outcomes[0].endpoints[0].refused, refused, "{view:#?}");
+        let policy = view.steps.iter().find(|step| step.stage == "policy").unwrap();
+        assert!(policy.says.contains(words) && policy.passes == refused.is_none(), "{policy:?}");
+    }
+}
+
 #[test]
 fn what_means_nothing_is_refused_with_the_reason() {
     for (query, words) in [

@@ -4,6 +4,7 @@
 use super::{
     Metrics, Sources, breakers,
     clock::monotonic_ns,
+    exposition,
     http::{Answer, Answers, Listener},
     line,
     query::Query,
@@ -121,11 +122,7 @@ fn public(sources: &Sources, metrics: &Metrics, path: &str) -> Option<Answer> {
 fn scrape(sources: &Sources, metrics: &Metrics) -> Answer {
     sources.prepare_scrape();
     match metrics.encode() {
-        Ok(body) => Answer {
-            status: StatusCode::OK,
-            content: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body: body.into(),
-        },
+        Ok(body) => Answer { status: StatusCode::OK, content: exposition::OPEN_METRICS, body: body.into() },
         Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }

@@ -18,6 +18,7 @@
 //! | `otlp` | spans to an OpenTelemetry collector |
 //! | `carried`, `coverage` | what goes through the mesh, and what does not |
 //! | `breakers` | load and health of endpoints, as `/endpoints` and metrics |
+//! | `exposition` | the older text format, for who does not ask for OpenMetrics |
 //! | `http`, `admin`, `request_answers`, `query` | the two servers and their answers |
 //!
 //! How the agent puts it together:
@@ -44,6 +45,7 @@ pub mod connection;
 pub mod connections;
 pub(crate) mod coverage;
 pub mod denials;
+mod exposition;
 pub mod http;
 mod json;
 mod line;

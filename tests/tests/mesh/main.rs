@@ -1,6 +1,6 @@
 //! The mesh ring: real agents, real eBPF, real programs, two nodes on one machine. It needs root and the Debian packages
 //! iproute2, curl, python3, redis-server, redis-tools, iperf3, python3-aiosmtpd,
-//! openssl and nginx-light, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
+//! openssl, nginx-light and prometheus, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod authorization;
@@ -35,6 +35,7 @@ mod http_to_h2c;
 mod joined;
 mod leaks;
 mod manifests;
+mod observability;
 mod outage;
 mod pods;
 mod programs;

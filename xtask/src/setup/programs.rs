@@ -17,7 +17,7 @@ pub(crate) enum Need {
 }
 
 /// (program, Debian package, what for).
-pub(crate) const PROGRAMS: [(&str, &str, Need); 15] = [
+pub(crate) const PROGRAMS: [(&str, &str, Need); 16] = [
     ("cc", "gcc", Need::Build),
     ("make", "make", Need::Build),
     ("git", "git", Need::Build),
@@ -31,6 +31,7 @@ pub(crate) const PROGRAMS: [(&str, &str, Need); 15] = [
     ("aiosmtpd", "python3-aiosmtpd", Need::Test),
     ("iperf3", "iperf3", Need::Test),
     ("nginx", "nginx-light", Need::Test),
+    ("promtool", "prometheus", Need::Test),
     ("haproxy", "haproxy", Need::Bench),
     ("wrk", "wrk", Need::Bench),
 ];
