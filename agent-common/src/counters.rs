@@ -30,7 +30,14 @@ pub enum Counter {
     CapturedInbound = 10,
     /// UDP sockets connected; they pass untouched.
     UdpConnects = 11,
+    /// Destinations that UDP was sent to, first packets or connects only; but for those below.
+    UdpFlows = 12,
+    /// The same to port 443, which is taken for QUIC: the hooks see addresses, not bytes.
+    QuicFlows = 13,
 }
+
+/// Where HTTP/3 is spoken (RFC 9114, section 3.1).
+pub const QUIC_PORT: u16 = 443;
 
 /// How many counters a pod has room for; a power of two, so that an index can be masked.
 pub const COUNTERS: usize = 16;
@@ -44,6 +51,14 @@ pub struct PodCounters {
 }
 
 const _: () = assert!(size_of::<PodCounters>() == 16 * 8);
+
+impl Counter {
+    /// The counter of a new UDP flow to this port.
+    #[inline(always)]
+    pub const fn of_udp_flow(port: u16) -> Self {
+        if port == QUIC_PORT { Self::QuicFlows } else { Self::UdpFlows }
+    }
+}
 
 impl PodCounters {
     /// One of them.

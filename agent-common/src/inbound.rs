@@ -21,6 +21,13 @@ pub struct Arrival {
     pub local: Address,
 }
 
+impl Arrival {
+    /// A TCP connection that comes in by the pod's first device.
+    pub const fn tcp(remote: Address, local: Address) -> Self {
+        Self { protocol: TCP, device: LOOPBACK_DEVICE + 1, remote, local }
+    }
+}
+
 /// What to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

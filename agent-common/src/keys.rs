@@ -1,7 +1,7 @@
 //! Keys and values of the maps beside addresses. Pure. Every type is `repr(C)` without implicit padding, since the
 //! kernel compares keys byte by byte.
 
-use crate::{Address, FAMILY_V4, FAMILY_V6};
+use crate::{Address, Destination, FAMILY_V4, FAMILY_V6};
 
 /// What the kernel must know about an enrolled pod. 4 bytes.
 #[repr(C)]
@@ -81,6 +81,28 @@ impl FlowKey {
     }
 }
 
+/// Where a pod sends UDP. 8 + 16 + 4 + 4 = 32 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UdpFlow {
+    /// Network namespace cookie of the pod.
+    pub cookie: u64,
+    /// Where to.
+    pub address: Address,
+    /// Port there, host byte order.
+    pub port: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl UdpFlow {
+    /// The key of one destination of one pod.
+    #[inline(always)]
+    pub const fn new(cookie: u64, destination: Destination) -> Self {
+        Self { cookie, address: destination.address, port: destination.port as u32, reserved: 0 }
+    }
+}
+
 /// The inbound listener of a pod for one family. 8 + 4 + 4 = 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,5 +131,6 @@ impl ListenerKey {
 
 const _: () = assert!(size_of::<PodSettings>() == 4);
 const _: () = assert!(size_of::<ExcludedPort>() == 8 + 2 + 2 + 4);
+const _: () = assert!(size_of::<UdpFlow>() == 8 + 16 + 4 + 4);
 const _: () = assert!(size_of::<FlowKey>() == 8 + 16 + 4 + 4);
 const _: () = assert!(size_of::<ListenerKey>() == 8 + 4 + 4);

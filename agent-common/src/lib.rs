@@ -15,8 +15,8 @@ pub mod unenrolled;
 
 pub use address::{Address, Destination};
 pub use cgroup_event::{CgroupChange, CgroupEvent, Root};
-pub use counters::{COUNTERS, Counter, PodCounters};
-pub use keys::{Direction, ExcludedPort, FlowKey, ListenerKey, PodSettings};
+pub use counters::{COUNTERS, Counter, PodCounters, QUIC_PORT};
+pub use keys::{Direction, ExcludedPort, FlowKey, ListenerKey, PodSettings, UdpFlow};
 pub use unenrolled::{Judging, NewFolder, Standing};
 
 /// `AF_INET` as the kernel numbers it.

@@ -31,6 +31,13 @@ pub struct Attempt {
     pub destination: Address,
 }
 
+impl Attempt {
+    /// An ordinary TCP socket of an application, bound to no device and without a mark.
+    pub const fn tcp(destination: Address, agent_mark: u32) -> Self {
+        Self { kind: STREAM, protocol: TCP, mark: 0, agent_mark, device: 0, destination }
+    }
+}
+
 /// What to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

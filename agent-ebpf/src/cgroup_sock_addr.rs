@@ -1,4 +1,4 @@
-//! `connect4` and `connect6`: send a pod's connection to the agent; `getpeername4` and `getpeername6`: show the
+//! `connect4` and `connect6`: send a pod's connection to the agent; `sendmsg4` and `sendmsg6` count where UDP goes; `getpeername4` and `getpeername6`: show the
 //! application the destination it asked for. What happens where something fails is the pod's fail mode, never a choice
 //! made here.
 
@@ -22,7 +22,9 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 
 use crate::context::{load_v6, store_v6};
-use crate::maps::{AGENT_MARK, ORIGINAL, OUTBOUND_PORT, count, heartbeat_is_fresh, is_excluded, settings};
+use crate::maps::{
+    AGENT_MARK, ORIGINAL, OUTBOUND_PORT, count, heartbeat_is_fresh, is_excluded, note_udp, settings,
+};
 use crate::unenrolled;
 
 /// The system call goes on.
@@ -47,6 +49,16 @@ pub fn on_connect6(ctx: SockAddrContext) -> i32 {
     connect(&ctx, Family::V6)
 }
 
+#[cgroup_sock_addr(sendmsg4)]
+pub fn on_sendmsg4(ctx: SockAddrContext) -> i32 {
+    sendmsg(&ctx, Family::V4)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn on_sendmsg6(ctx: SockAddrContext) -> i32 {
+    sendmsg(&ctx, Family::V6)
+}
+
 #[cgroup_sock_addr(getpeername4)]
 pub fn on_getpeername4(ctx: SockAddrContext) -> i32 {
     show_original(&ctx, Family::V4)
@@ -63,8 +75,8 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
     let Some(settings) = settings(cookie) else { return without_agent(ctx, family, cookie) };
     let attempt = attempt(ctx, family);
-    let port = u16::from_be(read!(ctx.sock_addr, user_port) as u16);
-    let destination = Destination { address: attempt.destination, port, reserved: 0 };
+    let destination = destination(ctx, family);
+    let port = destination.port;
     let excluded = || is_excluded(cookie, port, Direction::Outbound);
     let alive = || heartbeat_is_fresh() && has_listener(ctx, &destination.address);
     let mut verdict = outbound::decide(settings, &attempt, excluded, alive);
@@ -85,6 +97,9 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         Verdict::PassCounted(counter) => {
             forget_original(ctx);
             count(cookie, counter);
+            if counter == Counter::UdpConnects {
+                note_udp(cookie, destination);
+            }
             PROCEED
         }
         Verdict::Refuse(counter) => {
@@ -110,12 +125,29 @@ fn attempt(ctx: &SockAddrContext, family: Family) -> Attempt {
         mark: read!(socket, mark),
         agent_mark: AGENT_MARK.load(),
         device: read!(socket, bound_dev_if),
-        destination: match family {
-            Family::V4 => Address::from_v4_word(read!(ctx.sock_addr, user_ip4)),
-            // SAFETY: the context has an address of 16 bytes there.
-            Family::V6 => unsafe { load_v6::<{ offset_of!(bpf_sock_addr, user_ip6) }, _>(ctx.sock_addr) },
-        },
+        destination: destination(ctx, family).address,
     }
+}
+
+#[inline(always)]
+fn destination(ctx: &SockAddrContext, family: Family) -> Destination {
+    let address = match family {
+        Family::V4 => Address::from_v4_word(read!(ctx.sock_addr, user_ip4)),
+        // SAFETY: the context has an address of 16 bytes there.
+        Family::V6 => unsafe { load_v6::<{ offset_of!(bpf_sock_addr, user_ip6) }, _>(ctx.sock_addr) },
+    };
+    Destination { address, port: u16::from_be(read!(ctx.sock_addr, user_port) as u16), reserved: 0 }
+}
+
+/// A packet of a UDP socket that is not connected: only looked at.
+#[inline(always)]
+fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
+    // SAFETY: the helper takes the context of a socket address program.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    if settings(cookie).is_some() {
+        note_udp(cookie, destination(ctx, family));
+    }
+    PROCEED
 }
 
 #[inline(always)]

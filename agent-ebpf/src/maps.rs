@@ -3,14 +3,15 @@
 
 use agent_common::{
     Address, COUNTERS, Counter, Destination, Direction, ExcludedPort, FlowKey, Judging, ListenerKey,
-    NewFolder, PodCounters, PodSettings, Root, Standing, cgroup_event::PATH_BYTES, liveness,
+    NewFolder, PodCounters, PodSettings, Root, Standing, UdpFlow, cgroup_event::PATH_BYTES, liveness,
 };
 use aya_ebpf::{
     Global,
+    bindings::BPF_NOEXIST,
     btf_maps::SkStorage,
     helpers::bpf_ktime_get_ns,
     macros::{btf_map, map},
-    maps::{Array, HashMap, PerCpuArray, RingBuf, SockHash},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockHash},
 };
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -32,6 +33,10 @@ pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(1, 0);
 /// What happened, by network namespace cookie. The agent makes the entries.
 #[map]
 pub static POD_COUNTERS: HashMap<u64, PodCounters> = HashMap::with_max_entries(1, 0);
+/// Where pods send UDP, and how often: packets of sockets that are not connected, and connects. What was not used for the longest time
+/// makes room, so that nothing is ever refused for the want of it.
+#[map]
+pub static UDP_FLOWS: LruHashMap<UdpFlow, u64> = LruHashMap::with_max_entries(1, 0);
 /// When the agent last said that it lives, nanoseconds of CLOCK_MONOTONIC.
 #[map]
 pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
@@ -94,6 +99,24 @@ pub fn heartbeat_is_fresh() -> bool {
     let now = unsafe { bpf_ktime_get_ns() };
     let last = HEARTBEAT.get(0).copied().unwrap_or(0);
     liveness::is_fresh(last, now, HEARTBEAT_LIMIT.load())
+}
+
+/// Notes that the pod sends UDP there; UDP is not captured, so that is all that happens to it.
+#[inline(always)]
+pub fn note_udp(cookie: u64, destination: Destination) {
+    if destination.address.is_loopback() {
+        return;
+    }
+    let key = UdpFlow::new(cookie, destination);
+    if let Some(times) = UDP_FLOWS.get_ptr_mut(&key) {
+        // SAFETY: the pointer is a live map value of one aligned u64, and all writers are atomic.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(times, 1) };
+        return;
+    }
+    // Whoever comes second on another CPU finds it there, and does not count it again.
+    if UDP_FLOWS.insert(&key, 1, u64::from(BPF_NOEXIST)).is_ok() {
+        count(cookie, Counter::of_udp_flow(destination.port));
+    }
 }
 
 /// Adds one to a counter of the pod; nothing where the agent made no entry for it.

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod explain;
 pub mod http1;
 pub mod identity;
 pub mod netns;

@@ -4,11 +4,12 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use agent_common::PodCounters;
+use agent_common::{PodCounters, UdpFlow};
 use aya::maps::{Array, MapData};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -67,6 +68,11 @@ impl Heartbeat {
         self.write(0);
     }
 
+    /// When it was last beaten, as the kernel sees it; 0 is never, or stopped.
+    pub(super) fn last(&self) -> u64 {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner).get(&0, 0).unwrap_or_default()
+    }
+
     fn write(&self, at: u64) {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         // An array map that is open takes any value at index 0; there is nothing else that could be done here.
@@ -75,7 +81,7 @@ impl Heartbeat {
 }
 
 /// The clock that `bpf_ktime_get_ns` reads.
-fn monotonic_nanoseconds() -> u64 {
+pub(super) fn monotonic_nanoseconds() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
 }
@@ -145,6 +151,17 @@ impl Capture {
         entries
             .map(|(cookie, Plain(counters))| PodCounts::new(cookie, self.name(cookie), &counters))
             .collect()
+    }
+
+    /// Where pods sent UDP, with how often: the pod's uid where it is known, the destination, connects and packets of sockets that
+    /// are not connected. What was not used for long is forgotten.
+    pub fn udp_flows(&self) -> Vec<(String, SocketAddr, u64)> {
+        let entries = self.maps.udp_flows.iter().filter_map(Result::ok);
+        let named = |(Plain(flow), times): (Plain<UdpFlow>, u64)| {
+            let port = u16::try_from(flow.port).ok()?;
+            Some((self.name(flow.cookie)?, SocketAddr::new(flow.address.into(), port), times))
+        };
+        entries.filter_map(named).collect()
     }
 
     /// What the kernel refused or passed while no agent lived, as found at the start. Each event is in the answer of

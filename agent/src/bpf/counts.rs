@@ -34,6 +34,10 @@ pub struct PodCounts {
     pub captured_inbound: u64,
     /// UDP sockets connected.
     pub udp_connects: u64,
+    /// Destinations of UDP, but for port 443.
+    pub udp_flows: u64,
+    /// Destinations of UDP to port 443, taken for QUIC.
+    pub quic_flows: u64,
 }
 
 impl PodCounts {
@@ -55,6 +59,8 @@ impl PodCounts {
             captured_outbound: value(Counter::CapturedOutbound),
             captured_inbound: value(Counter::CapturedInbound),
             udp_connects: value(Counter::UdpConnects),
+            udp_flows: value(Counter::UdpFlows),
+            quic_flows: value(Counter::QuicFlows),
         }
     }
 

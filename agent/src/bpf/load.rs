@@ -24,10 +24,17 @@ use super::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture.o"));
 
 /// The programs of the cgroup, in the order in which they are attached: what redirects comes last.
-pub(super) const HOOKS: [&str; 5] =
-    ["on_sock_ops", "on_getpeername4", "on_getpeername6", "on_connect4", "on_connect6"];
+pub(super) const HOOKS: [&str; 7] = [
+    "on_sock_ops",
+    "on_getpeername4",
+    "on_getpeername6",
+    "on_sendmsg4",
+    "on_sendmsg6",
+    "on_connect4",
+    "on_connect6",
+];
 /// The program of each pod.
-const INBOUND: &str = "on_sk_lookup";
+pub(super) const INBOUND: &str = "on_sk_lookup";
 
 /// Where the links of the cgroup are pinned.
 pub(super) fn hook_pin(folder: &Path, program: &str) -> PathBuf {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use agent_common::{
     Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey, NewFolder, PodCounters, PodSettings,
-    Root, Standing,
+    Root, Standing, UdpFlow,
 };
 use aya::{
     Pod,
@@ -27,7 +27,7 @@ macro_rules! plain {
 }
 
 plain!(Address, Destination, ExcludedPort, FlowKey, Judging, ListenerKey);
-plain!(NewFolder, PodCounters, PodSettings, Root, Standing);
+plain!(NewFolder, PodCounters, PodSettings, Root, Standing, UdpFlow);
 
 /// Names of the maps, as the programs call them; they are the names of the pins too.
 pub(super) const PODS: &str = "PODS";
@@ -36,6 +36,9 @@ pub(super) const NODE_ADDRESSES: &str = "NODE_ADDRESSES";
 pub(super) const FLOWS: &str = "FLOWS";
 pub(super) const LISTENERS: &str = "LISTENERS";
 pub(super) const POD_COUNTERS: &str = "POD_COUNTERS";
+pub(super) const UDP_FLOWS: &str = "UDP_FLOWS";
+/// Destinations of UDP that are kept, over all pods.
+const UDP_ENTRIES: u32 = 16_384;
 pub(super) const HEARTBEAT: &str = "HEARTBEAT";
 pub(super) const ORIGINAL: &str = "ORIGINAL";
 pub(super) const ACCEPTED: &str = "ACCEPTED";
@@ -68,7 +71,7 @@ fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
 }
 
 /// All maps of the programs, with the sizes of the configuration.
-pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 15] {
+pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 16] {
     [
         shape::<u64, PodSettings>(PODS, config.max_pods),
         shape::<ExcludedPort, u8>(EXCLUDED, config.max_excluded_ports),
@@ -76,6 +79,7 @@ pub(super) fn shapes(config: &CaptureConfig) -> [Shape; 15] {
         shape::<FlowKey, Destination>(FLOWS, config.max_flows),
         shape::<ListenerKey, u32>(LISTENERS, config.max_pods.saturating_mul(2)),
         shape::<u64, PodCounters>(POD_COUNTERS, config.max_pods),
+        shape::<UdpFlow, u64>(UDP_FLOWS, UDP_ENTRIES),
         shape::<u32, u64>(HEARTBEAT, 1),
         shape::<i32, Destination>(ORIGINAL, 0),
         shape::<i32, Destination>(ACCEPTED, 0),
@@ -101,6 +105,7 @@ pub(super) struct Maps {
     pub(super) flows: HashMap<MapData, Plain<FlowKey>, Plain<Destination>>,
     pub(super) listeners: SockHash<MapData, Plain<ListenerKey>>,
     pub(super) counters: HashMap<MapData, u64, Plain<PodCounters>>,
+    pub(super) udp_flows: HashMap<MapData, Plain<UdpFlow>, u64>,
     pub(super) reported: HashMap<MapData, u64, Plain<PodCounters>>,
     pub(super) cgroups: HashMap<MapData, u64, Plain<Standing>>,
     pub(super) judging: Array<MapData, Plain<Judging>>,
@@ -121,6 +126,7 @@ impl Maps {
             flows: open(folder, FLOWS)?,
             listeners: open(folder, LISTENERS)?,
             counters: open(folder, POD_COUNTERS)?,
+            udp_flows: open(folder, UDP_FLOWS)?,
             reported: open(folder, REPORTED)?,
             cgroups: open(folder, CGROUPS)?,
             judging: open(folder, JUDGING)?,

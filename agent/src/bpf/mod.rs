@@ -18,6 +18,7 @@ mod plan;
 mod probe;
 mod read;
 mod status;
+mod verdict;
 mod wanted;
 
 pub use capture::{Capture, Heartbeat};
@@ -29,4 +30,5 @@ pub use neighbours::connect_programs;
 pub use probe::{Requirement, probe, rights as probe_rights};
 pub use read::OriginalDestinations;
 pub use status::{CaptureStatus, HookStatus, MapStatus};
+pub use verdict::{Inbound, Judged, Outbound};
 pub use wanted::{CaptureConfig, PodListeners, WantedPod};

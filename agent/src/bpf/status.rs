@@ -63,13 +63,14 @@ impl Capture {
                 fill(folder, maps::FLOWS, &kernel.flows),
                 fill(folder, maps::POD_COUNTERS, &kernel.counters),
                 fill(folder, maps::CGROUPS, &kernel.cgroups),
+                fill(folder, maps::UDP_FLOWS, &kernel.udp_flows),
             ],
             without_room: self.without_room,
         }
     }
 }
 
-fn hook(pin: &Path) -> HookStatus {
+pub(super) fn hook(pin: &Path) -> HookStatus {
     let info = PinnedLink::from_pin(pin).ok().and_then(|link| FdLink::from(link).info().ok());
     HookStatus {
         pin: pin.display().to_string(),

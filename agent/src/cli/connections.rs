@@ -1,7 +1,7 @@
 //! `posthaste connections`: what goes through the agent now, and what went through it of late.
 
 use super::{
-    CliError, Options, Output, client, present,
+    CliError, Options, Output, client, joined, present,
     table::{Column, Fit, WIDE, draw},
     terminal,
     units::{age, bytes, micros},
@@ -24,6 +24,9 @@ pub struct ConnectionsArguments {
     /// Those that closed of late, with the reason
     #[arg(long)]
     pub closed: bool,
+    /// Both ends in one line, with who took the time: asks the agents at --admin-socket and at each --peer-socket
+    #[arg(long, conflicts_with = "state")]
+    pub joined: bool,
     /// Only with a pod of this namespace
     #[arg(short, long)]
     pub namespace: Option<String>,
@@ -50,6 +53,11 @@ pub(super) fn show(
         if turn > 0 {
             std::thread::sleep(Duration::from_secs(1));
         }
+        if arguments.joined {
+            let joined = joined::ask(options, &target)?;
+            present(options, &joined, out, |fit| joined::text(&joined, fit))?;
+            continue;
+        }
         let view: ConnectionsView = client::ask(&options.admin_socket, &target)?;
         if arguments.watch && options.output != Output::Json && terminal::is_terminal() {
             // To the corner, and clear what is below.
@@ -61,7 +69,9 @@ pub(super) fn show(
 }
 
 fn target(arguments: &ConnectionsArguments) -> String {
-    let mut target = format!("/connections?closed={}", arguments.closed);
+    // An end that is over is looked for as well as one that lives on: of a pooled tunnel the called one does.
+    let all = arguments.joined && !arguments.closed;
+    let mut target = format!("/connections?closed={}&all={all}", arguments.closed);
     let filters = [
         ("namespace", &arguments.namespace),
         ("pod", &arguments.pod),
@@ -153,12 +163,12 @@ fn row(one: &ConnectionView) -> Vec<String> {
 }
 
 /// Of the application's socket and of the network's.
-fn both(sockets: [Option<TcpInfo>; 2], show: impl Fn(TcpInfo) -> String) -> String {
+pub(super) fn both(sockets: [Option<TcpInfo>; 2], show: impl Fn(TcpInfo) -> String) -> String {
     sockets.map(|info| info.map_or_else(|| "-".to_owned(), &show)).join("/")
 }
 
 /// The pod, where it is known, else the address.
-fn party(party: &PartyView) -> String {
+pub(super) fn party(party: &PartyView) -> String {
     match (&party.namespace, &party.pod, &party.address) {
         (Some(namespace), Some(pod), _) => format!("{namespace}/{pod}"),
         (_, _, Some(address)) => address.clone(),
@@ -166,8 +176,54 @@ fn party(party: &PartyView) -> String {
     }
 }
 
+/// What a record says, stage by stage, as pairs of a word and what it says.
+pub(super) fn facts(record: &ConnectionView) -> Vec<(&'static str, String)> {
+    let stages = record.stages;
+    let at = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), |us| format!("after {}", micros(us)));
+    let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let protocol = record.protocol.map_or("-", |protocol| protocol.as_str());
+    let why = record.protocol_why.map_or("-", |why| why.as_str());
+    let sockets = [record.application_socket, record.network_socket];
+    let (own, other) = (said(&record.source.principal), said(&record.destination.principal));
+    let end = record.reason.map_or_else(
+        || record.state.clone(),
+        |reason| format!("{reason}, by {}", record.ended_by.map_or("-", |who| who.as_str())),
+    );
+    vec![
+        ("from", format!("{} ({})", party(&record.source), said(&record.source.address))),
+        ("to", format!("{} ({})", party(&record.destination), said(&record.destination.address))),
+        ("taken up", at(stages.taken_us)),
+        (
+            "routed",
+            format!(
+                "{}: service {}, endpoint {}",
+                at(stages.routed_us),
+                said(&record.service),
+                said(&record.endpoint)
+            ),
+        ),
+        ("protocol", format!("{protocol}, by {why}")),
+        ("dialled", format!("{}, in {} attempts", at(stages.dialled_us), record.attempts)),
+        ("tls", at(stages.tls_us)),
+        ("tunnel", at(stages.tunnel_us)),
+        ("identities", format!("{own} -> {other}, {}", record.security.as_str())),
+        ("request", at(stages.request_us)),
+        ("answer", at(stages.answer_us)),
+        (
+            "sockets",
+            format!(
+                "round trips {}, retransmits {} (application/network)",
+                both(sockets, |info| micros(u64::from(info.srtt_us))),
+                both(sockets, |info| info.retransmits.to_string())
+            ),
+        ),
+        ("bytes", format!("{} received, {} sent", bytes(record.received_bytes), bytes(record.sent_bytes))),
+        ("ended", format!("{end}, after {}", age(record.age_ms))),
+    ]
+}
+
 /// `name.namespace` of a host name.
-fn short_service(hostname: &str) -> String {
+pub(super) fn short_service(hostname: &str) -> String {
     hostname.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }
 
@@ -202,6 +258,7 @@ mod tests {
             age_ms: 61_000,
             attempts: 1,
             connect_ms: Some(2),
+            stages: Default::default(),
             application_socket: Some(socket),
             network_socket: None,
             reason: None,
@@ -244,6 +301,6 @@ mod tests {
     fn a_filter_cannot_break_the_request() {
         let arguments =
             ConnectionsArguments { pod: Some("a b\r\nx&y".to_owned()), ..ConnectionsArguments::default() };
-        assert_eq!(target(&arguments), "/connections?closed=false&pod=a_b__x_y");
+        assert_eq!(target(&arguments), "/connections?closed=false&all=false&pod=a_b__x_y");
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -15,8 +15,12 @@ pub mod certs;
 pub mod check;
 pub mod client;
 pub mod connections;
+pub mod coverage;
 pub mod dump;
 pub mod endpoints;
+pub mod explain;
+pub mod graph;
+pub mod joined;
 pub mod probe;
 pub mod routes;
 pub mod services;
@@ -50,12 +54,22 @@ pub struct Options {
     /// Unix socket of the agent
     #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]
     pub admin_socket: PathBuf,
+    /// Unix socket of another agent, for what several know (`explain`, `coverage`, `graph`, `connections --joined`); may be given several times
+    #[arg(long = "peer-socket", global = true, value_name = "PATH")]
+    pub peer_sockets: Vec<PathBuf>,
     /// How to show it
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
     /// Width of tables; the terminal's unless given (what is no number is taken for absent, since shells set it)
     #[arg(long, global = true, env = "COLUMNS", hide = true)]
     pub columns: Option<String>,
+}
+
+impl Options {
+    /// The agent's socket, then those of other agents.
+    fn sockets(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&*self.admin_socket).chain(self.peer_sockets.iter().map(|path| &**path))
+    }
 }
 
 /// How to show an answer.
@@ -88,6 +102,8 @@ pub enum Inspect {
     Status,
     /// Connections with bytes, identities, endpoints and round trips
     Connections(connections::ConnectionsArguments),
+    /// Is everything encrypted: what goes through the mesh, what does not and why
+    Coverage(coverage::CoverageArguments),
     /// Pods that the agent knows
     Workloads(workloads::WorkloadsArguments),
     /// Services and their endpoints as this node picks from them
@@ -96,6 +112,10 @@ pub enum Inspect {
     Routes(routes::RoutesArguments),
     /// Endpoints of a service as requests are balanced over them: weight, response time, ejections
     Endpoints(endpoints::EndpointsArguments),
+    /// What would become of a connection or a request, stage by stage, and why
+    Explain(explain::ExplainArguments),
+    /// Who calls whom, as Mermaid, DOT or SVG, coloured by success
+    Graph(graph::GraphArguments),
     /// Requests per second, success rate and percentiles by service, live
     Top(top::TopArguments),
     /// Requests as they end, with filters
@@ -126,6 +146,11 @@ pub enum CliError {
     /// The agent could not be asked.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// No agent has a record with that id.
+    #[error(
+        "no connection `{0}`: the agents keep the last thousand that closed; `posthaste connections --closed -o wide` shows their ids"
+    )]
+    NoConnection(String),
     /// Nothing of that name.
     #[error("no service `{0}`: `posthaste services` lists those that this agent knows")]
     NoService(String),
@@ -168,10 +193,13 @@ pub fn execute(
     match command {
         Inspect::Status => status::show(options, out)?,
         Inspect::Connections(arguments) => connections::show(options, arguments, out)?,
+        Inspect::Coverage(arguments) => coverage::show(options, arguments, out)?,
         Inspect::Workloads(arguments) => workloads::show(options, arguments, out)?,
         Inspect::Services(arguments) => services::show(options, arguments, out)?,
         Inspect::Routes(arguments) => routes::show(options, arguments, out)?,
         Inspect::Endpoints(arguments) => endpoints::show(options, arguments, out)?,
+        Inspect::Explain(arguments) => explain::show(options, arguments, out)?,
+        Inspect::Graph(arguments) => graph::show(options, arguments, out)?,
         Inspect::Top(arguments) => top::show(options, arguments, out)?,
         Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,

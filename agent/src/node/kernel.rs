@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     bpf::{
-        Capture, CaptureError, CaptureStatus, GroupEvents, Heartbeat, HeldCounts, Judgements,
-        OriginalDestinations, PodCounts, WantedPod,
+        Capture, CaptureError, CaptureStatus, GroupEvents, Heartbeat, HeldCounts, Inbound, Judged,
+        Judgements, OriginalDestinations, Outbound, PodCounts, WantedPod,
     },
     observe::{
         monotonic_ns,
@@ -89,6 +89,24 @@ impl Kernel {
         }
     }
 
+    /// What the programs would do with a connection that the pod makes; none where the kernel does not have the pod.
+    #[must_use]
+    pub fn judge_outbound(&self, uid: &str, destination: SocketAddr) -> Option<Judged<Outbound>> {
+        self.lock().as_ref()?.judge_outbound(uid, destination)
+    }
+
+    /// What they would do with a connection to the pod.
+    #[must_use]
+    pub fn judge_inbound(&self, uid: &str, client: IpAddr, address: SocketAddr) -> Option<Judged<Inbound>> {
+        self.lock().as_ref()?.judge_inbound(uid, client, address)
+    }
+
+    /// Where pods sent UDP; see [`Capture::udp_flows`].
+    #[must_use]
+    pub fn udp_flows(&self) -> Vec<(String, SocketAddr, u64)> {
+        self.lock().as_ref().map(Capture::udp_flows).unwrap_or_default()
+    }
+
     /// What people see of it.
     #[must_use]
     pub fn view(&self, snapshot: &Snapshot) -> CaptureView {
@@ -137,5 +155,8 @@ fn count(snapshot: &Snapshot, counts: &PodCounts) -> CaptureCount {
         passed: counts.passed_outbound + counts.passed_inbound,
         excluded: counts.excluded_outbound + counts.excluded_inbound,
         map_full: counts.map_full,
+        uncapturable: counts.uncapturable,
+        udp_flows: counts.udp_flows,
+        quic_flows: counts.quic_flows,
     }
 }

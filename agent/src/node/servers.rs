@@ -15,6 +15,7 @@ use super::{authority, kernel::Kernel, publish::Published};
 use crate::{
     config::AgentArguments,
     control::manifest,
+    explain::{Question, Unanswered, World, explain},
     identity::{CertificateStatus, IdentityStore},
     observe::{
         Connections, Enrolments, Requests, Sources,
@@ -22,10 +23,13 @@ use crate::{
         admin::{self, AdminError},
         http::{self, Listener},
         metrics::Metrics,
-        sources::TunnelCounts,
+        monotonic_ns,
+        query::Query,
+        sources::{Explainer, TunnelCounts},
         views::{AuthorityView, CertificateView},
     },
-    worker::{TunnelGauge, WorkerHandle},
+    snapshot::SpiffeId,
+    worker::{ConnectLimits, TunnelGauge, WorkerHandle},
 };
 
 /// Connections of scrapers that wait.
@@ -145,11 +149,41 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
     let kernel = parts.kernel.clone();
     sources.captured = Arc::new(move || Some(kernel.captured()));
     sources.enrolments = parts.enrolments.clone();
+    let kernel = parts.kernel.clone();
+    sources.udp_flows = Arc::new(move || kernel.udp_flows());
     let gauges: Vec<Arc<TunnelGauge>> = parts.workers.iter().map(WorkerHandle::tunnels).collect();
     sources.tunnels = Arc::new(move || tunnels(&gauges));
+    sources.explain = explainer(arguments.node.clone(), parts);
     let took_over = parts.took_over;
     sources.took_over = Arc::new(move || took_over);
     sources
+}
+
+/// Answers `/explain` from what is in force when it is asked.
+fn explainer(node: String, parts: &Parts<'_>) -> Explainer {
+    let (published, kernel, identities) =
+        (parts.published.clone(), parts.kernel.clone(), parts.identities.clone());
+    Arc::new(move |query| {
+        let snapshot = published.snapshot.load_full();
+        let certificate = |id: &SpiffeId| match identities.current(id) {
+            Some(_) => Ok(()),
+            None => Err(identities.last_error(id).unwrap_or_else(|| "it is being waited for".to_owned())),
+        };
+        let world = World {
+            node: &node,
+            snapshot: &snapshot,
+            outbound: &|uid, destination| kernel.judge_outbound(uid, destination),
+            inbound: &|uid, client, address| kernel.judge_inbound(uid, client, address),
+            certificate: &certificate,
+            connect: ConnectLimits::default(),
+            now_ns: monotonic_ns(),
+        };
+        let answer = Question::parse(&Query::parse(query)).and_then(|question| explain(&world, &question));
+        answer.map_err(|error| match &error {
+            Unanswered::Malformed(_) => (400, error.to_string()),
+            Unanswered::NotHere(_) => (404, error.to_string()),
+        })
+    })
 }
 
 fn tunnels(gauges: &[Arc<TunnelGauge>]) -> TunnelCounts {

@@ -1,9 +1,10 @@
 //! The answers of the two servers. On TCP :15020 `/metrics`, `/stats/prometheus`, `/healthz`, `/readyz`; on the Unix socket
-//! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`, `/routes`, `/endpoints`, `/top`, `/tap`, `/objects`.
+//! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`, `/routes`, `/endpoints`, `/top`, `/tap`, `/explain`, `/coverage`, `/objects`.
 
 use super::{
     Metrics, Sources, breakers,
     clock::monotonic_ns,
+    exposition,
     http::{Answer, Answers, Listener},
     line,
     query::Query,
@@ -80,6 +81,7 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
     Arc::new(move |path, query| match path {
         "/status" => Answer::json(&sources.status()),
         "/connections" => Answer::json(&connections(&sources, &Query::parse(query))),
+        "/coverage" => Answer::json(&super::coverage::coverage(&sources)),
         "/workloads" => Answer::json(&workloads(&sources)),
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
         "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
@@ -89,6 +91,13 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
         "/top" => Answer::json(&sources.requests.top()),
         "/tap" => request_answers::tap(&sources.requests, &Query::parse(query)),
         "/certs" => Answer::json(&(sources.certificates)()),
+        "/explain" => match (sources.explain)(query) {
+            Ok(view) => Answer::json(&view),
+            Err((status, text)) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+                Answer::text(status, format!("{text}\n"))
+            }
+        },
         "/objects" => Answer::text(StatusCode::OK, (sources.objects)()),
         _ => public(&sources, &metrics, path).unwrap_or_else(not_found),
     })
@@ -113,21 +122,18 @@ fn public(sources: &Sources, metrics: &Metrics, path: &str) -> Option<Answer> {
 fn scrape(sources: &Sources, metrics: &Metrics) -> Answer {
     sources.prepare_scrape();
     match metrics.encode() {
-        Ok(body) => Answer {
-            status: StatusCode::OK,
-            content: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body: body.into(),
-        },
+        Ok(body) => Answer { status: StatusCode::OK, content: exposition::OPEN_METRICS, body: body.into() },
         Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-/// `closed=true&namespace=..&pod=..&service=..&state=..&limit=..`; cheap, before the texts of a row are made.
+/// `id=..&closed=true&all=true&namespace=..&pod=..&service=..&state=..&limit=..`; cheap, before the texts of a row are made.
 fn fits(query: &Query<'_>, row: &Row) -> bool {
     let progress = row.progress();
     let pods = [Some(&row.pod), progress.peer.as_ref()];
     let any = |test: &dyn Fn(&Workload) -> bool| pods.into_iter().flatten().any(|pod| test(pod));
-    query.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
+    query.find("id").is_none_or(|id| u64::from_str_radix(id, 16) == Ok(row.id))
+        && query.find("namespace").is_none_or(|namespace| any(&|pod| &*pod.namespace == namespace))
         && query.find("pod").is_none_or(|name| any(&|pod| &*pod.name == name))
         && query
             .find("service")
@@ -144,6 +150,9 @@ fn connections(sources: &Sources, query: &Query<'_>) -> ConnectionsView {
     let table = &sources.connections;
     let closed = query.find("closed") == Some("true") || query.find("state") == Some("closed");
     let mut rows = if closed { table.recently_closed() } else { table.live() };
+    if !closed && query.find("all") == Some("true") {
+        rows.extend(table.recently_closed());
+    }
     rows.retain(|row| fits(query, row));
     rows.sort_by_key(|row| std::cmp::Reverse(row.captured_ns));
     let limit = query.find("limit").and_then(|limit| limit.parse().ok()).unwrap_or(ROWS).min(ROWS);

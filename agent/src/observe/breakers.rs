@@ -30,7 +30,7 @@ pub(super) fn endpoints(snapshot: &Snapshot, query: &Query<'_>, now_ns: u64) -> 
     ports.filter(|port| is_meant(query, port)).map(|port| view(port, now_ns)).collect()
 }
 
-fn view(port: &ServicePort, now_ns: u64) -> EndpointsView {
+pub(crate) fn view(port: &ServicePort, now_ns: u64) -> EndpointsView {
     let weights = balance::pick_weights(port, now_ns);
     let weight =
         |place: usize| weights.iter().find(|(at, _)| *at == place).map_or(0.0, |(_, weight)| *weight);

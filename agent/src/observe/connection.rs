@@ -2,7 +2,7 @@
 //! recorded exactly once: by [`Connection::close`], or, where the work was dropped, by `Drop` as [`CloseReason::Cancelled`].
 
 use super::{
-    CloseReason, NetworkSocket, Security, ServiceName,
+    CloseReason, NetworkSocket, Security, ServiceName, Stage,
     clock::monotonic_ns,
     connections::Connections,
     denials::{Denied, policy_of},
@@ -121,6 +121,16 @@ impl Connection {
     /// It was kept out because it is not HTTP at a port of which policies ask for it.
     pub fn not_http(&self, pod: &Workload, port: u16, verdict: &Verdict) {
         self.table.denials().not_http(pod, port, verdict, monotonic_ns());
+    }
+
+    /// It reaches a stage now; only the first time counts. One relaxed load where it has.
+    pub fn stage(&self, stage: Stage) {
+        self.row.reach(stage);
+    }
+
+    /// It reached a stage at that agent time.
+    pub fn stage_at(&self, stage: Stage, at_ns: u64) {
+        self.row.reach_at(stage, at_ns);
     }
 
     /// One more dial.

@@ -4,6 +4,7 @@
 use super::{
     CloseReason, Connection, Direction,
     access_log::AccessLog,
+    carried::{Carried, OfPod},
     clock::monotonic_ns,
     denials::Denials,
     locked,
@@ -13,7 +14,7 @@ use super::{
 use crate::snapshot::{Protocol, Workload, protocol::Why};
 use slab::Slab;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -69,6 +70,7 @@ struct Shard {
     live: Slab<Arc<Row>>,
     closed: VecDeque<Arc<Row>>,
     cache: SeriesCache,
+    carried: Carried,
 }
 
 impl Connections {
@@ -153,6 +155,18 @@ impl Connections {
         }
     }
 
+    /// How the connections of each pod were carried, by uid.
+    pub(crate) fn carried(&self) -> HashMap<Arc<str>, OfPod> {
+        let mut all = HashMap::new();
+        self.0.shards.iter().for_each(|shard| locked(shard).carried.add_to(&mut all));
+        all
+    }
+
+    /// Forgets how the connections of pods that are not there any more were carried.
+    pub(crate) fn keep_carried(&self, is_there: impl Fn(&str) -> bool) {
+        self.0.shards.iter().for_each(|shard| locked(shard).carried.keep(&is_there));
+    }
+
     pub(crate) fn series(&self) -> &Arc<SeriesTable> {
         &self.0.series
     }
@@ -193,6 +207,9 @@ impl Connections {
         series.count_opened();
         let mut progress = row.progress();
         progress.series = Some(series);
+        if let Some(shard) = self.shard(worker) {
+            locked(shard).carried.count(row, &progress);
+        }
         // Each request of an HTTP connection has a line of its own, which says more.
         let tells = !progress.protocol.is_http();
         drop(progress);

@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 server for machines and people on the control runtime: GET only, bounded connections, bounded time. It never
 //! reads a request's body.
 
+use super::exposition;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Bytes, Frame, SizeHint},
@@ -110,6 +111,19 @@ impl Answer {
         Self { status, content: "text/plain; charset=utf-8", body: body.into().into() }
     }
 
+    /// Metrics in the format that the client takes (RFC 9110, section 12.5.1); other answers as they are.
+    fn fitting(self, accept: &str) -> Self {
+        match self.body {
+            AnswerBody::Whole(text)
+                if self.content == exposition::OPEN_METRICS && !exposition::takes_open_metrics(accept) =>
+            {
+                let body = exposition::classic(&String::from_utf8_lossy(&text)).into();
+                Self { content: exposition::CLASSIC, body, ..self }
+            }
+            body => Self { body, ..self },
+        }
+    }
+
     /// A JSON value; 500 where it cannot be written.
     #[must_use]
     pub fn json<T: serde::Serialize>(value: &T) -> Self {
@@ -177,8 +191,10 @@ async fn carry(io: Box<dyn Io>, answers: Answers) {
 }
 
 fn respond<B>(request: &Request<B>, answers: &Answers) -> Response<AnswerBody> {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let answer = if matches!(*request.method(), Method::GET | Method::HEAD) {
         answers(request.uri().path(), request.uri().query().unwrap_or_default())
+            .fitting(accept.unwrap_or_default())
     } else {
         Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n")
     };

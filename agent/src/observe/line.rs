@@ -3,7 +3,7 @@
 //! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, not where requests have lines of their own; `close`), `id`, `direction`, `source` and `destination`
 //! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `protocol`, `protocol_why`, `server_name`, `policy`, `endpoint`, `security`, `attempts`,
 //! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`,
-//! `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
+//! `stages` (microseconds after the arrival), `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
 
 use super::{
     Direction, json,
@@ -74,6 +74,7 @@ fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Endi
     }
     json::value_field(out, "ended_by", &ending.reason.ended_by());
     json::text_field(out, "flag", ending.reason.response_flag().as_str());
+    json::value_field(out, "stages", &row.stages.view());
     let pair = progress.socket_pair();
     for (name, info) in [("application_socket", pair.application), ("network_socket", pair.network)] {
         if let Some(info) = info {
@@ -185,6 +186,7 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
         age_ms: until.saturating_sub(row.captured_ns) / 1_000_000,
         attempts: progress.attempts,
         connect_ms: connect_ms(row, &progress),
+        stages: row.stages.view(),
         application_socket: sockets.application,
         network_socket: sockets.network,
         reason: ending.map(|ending| ending.reason),

@@ -31,6 +31,7 @@ impl Metrics {
         registry.register_collector(Box::new(super::requests::RequestCollector(sources.clone())));
         registry.register_collector(Box::new(super::breakers::BreakerCollector(sources.clone())));
         registry.register_collector(Box::new(super::agent_metrics::AgentCollector(sources.clone())));
+        registry.register_collector(Box::new(super::coverage::CoverageCollector(sources.clone())));
         Self { registry }
     }
 

@@ -7,6 +7,7 @@
 //! | `connection` | the handle that the data path fills; records its end exactly once, also when dropped |
 //! | `row` | what one connection costs while it lives |
 //! | `reason` | why a connection ended, who ended it, its response flag |
+//! | `stage`, `blame` | when a connection reached which stage; who took the time |
 //! | `socket` | `TCP_INFO` of sockets that may be closed by another thread |
 //! | `series` | label sets and their counters, found by pointer |
 //! | `metrics` | what `/metrics` shows |
@@ -16,7 +17,9 @@
 //! | `requests` | the same for requests: the handle, counters, lines, taps |
 //! | `enrolment` | how pods came to be captured |
 //! | `otlp` | spans to an OpenTelemetry collector |
+//! | `carried`, `coverage` | what goes through the mesh, and what does not |
 //! | `breakers` | load and health of endpoints, as `/endpoints` and metrics |
+//! | `exposition` | the older text format, for who does not ask for OpenMetrics |
 //! | `http`, `admin`, `request_answers`, `query` | the two servers and their answers |
 //!
 //! How the agent puts it together:
@@ -35,12 +38,16 @@
 pub mod access_log;
 pub mod admin;
 mod agent_metrics;
-mod breakers;
+pub mod blame;
+pub(crate) mod breakers;
+mod carried;
 pub mod clock;
 pub mod connection;
 pub mod connections;
+pub(crate) mod coverage;
 pub mod denials;
 pub mod enrolment;
+mod exposition;
 pub mod http;
 mod json;
 mod line;
@@ -54,6 +61,7 @@ pub mod row;
 pub mod series;
 pub mod socket;
 pub mod sources;
+pub mod stage;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod views;
@@ -70,7 +78,8 @@ pub use requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, 
 pub use row::ServiceName;
 pub use series::{SERIES_LIMIT, SeriesTable};
 pub use socket::{LiveSocket, NetworkSocket, TcpInfo};
-pub use sources::{Sources, Supply, TunnelCounts};
+pub use sources::{Explainer, Sources, Supply, TunnelCounts};
+pub use stage::{Stage, StagesView as Stages};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -57,7 +57,7 @@ impl Security {
 
 /// Who ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum EndedBy {
     /// The side that opened it.
     Client,
@@ -67,8 +67,28 @@ pub enum EndedBy {
     Both,
     /// The agent of the other pod, or what stands at its address.
     Peer,
+    /// A policy, here or at the other agent.
+    Policy,
+    /// Nobody: time was up.
+    TimeOut,
     /// This agent.
     Agent,
+}
+
+impl EndedBy {
+    /// The word for tables, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Both => "both",
+            Self::Peer => "peer",
+            Self::Policy => "policy",
+            Self::TimeOut => "time_out",
+            Self::Agent => "agent",
+        }
+    }
 }
 
 /// Istio's `response_flags` of connections.
@@ -141,6 +161,8 @@ pub enum CloseReason {
     Overflow,
     /// No endpoint accepted within the allowed attempts and time.
     ConnectFailed,
+    /// The other side did not accept in time.
+    TimedOut,
     /// The application at the local pod did not accept.
     ApplicationRefused,
     /// The endpoint is a pod of the mesh, and who it is could not be learnt in time: it gets no plaintext.
@@ -187,6 +209,7 @@ impl CloseReason {
             Self::PlaintextRefused => "plaintext_refused",
             Self::Overflow => "overflow",
             Self::ConnectFailed => "connect_failed",
+            Self::TimedOut => "timed_out",
             Self::ApplicationRefused => "application_refused",
             Self::UnresolvedPeer => "unresolved_peer",
             Self::TlsFailure => "tls_failure",
@@ -223,6 +246,7 @@ impl CloseReason {
             | Self::UnknownPort
             | Self::ConnectFailed
             | Self::ApplicationRefused
+            | Self::TimedOut
             | Self::UnresolvedPeer
             | Self::Overflow
             | Self::NoSnapshot
@@ -251,6 +275,8 @@ impl CloseReason {
             Self::Finished => EndedBy::Both,
             Self::ClientReset => EndedBy::Client,
             Self::ServerReset | Self::ApplicationRefused => EndedBy::Server,
+            // The other agent says 401 (ours) or 403 to what its policy refuses.
+            Self::PolicyDenied | Self::PlaintextRefused | Self::Refused(401 | 403) => EndedBy::Policy,
             Self::ConnectFailed
             | Self::TlsFailure
             | Self::H2Handshake
@@ -258,15 +284,14 @@ impl CloseReason {
             | Self::CertificateRevoked
             | Self::Refused(_)
             | Self::TunnelLost => EndedBy::Peer,
+            Self::TimedOut => EndedBy::TimeOut,
             Self::NotCaptured
             | Self::UnknownPod
             | Self::NoSnapshot
             | Self::UnknownPort
             | Self::NoEndpoints
             | Self::UnresolvedPeer
-            | Self::PolicyDenied
             | Self::Overflow
-            | Self::PlaintextRefused
             | Self::BadRequest(_)
             | Self::PodLeft
             | Self::Shutdown
@@ -317,6 +342,23 @@ mod tests {
     #[test]
     fn a_status_is_said_with_the_reason() {
         assert_eq!(CloseReason::Refused(503).to_string(), "refused 503");
-        assert_eq!(CloseReason::ClientReset.ended_by(), EndedBy::Client);
+    }
+
+    #[test]
+    fn who_ended_it() {
+        let table = [
+            (CloseReason::ClientReset, EndedBy::Client),
+            (CloseReason::ApplicationRefused, EndedBy::Server),
+            (CloseReason::Finished, EndedBy::Both),
+            (CloseReason::Refused(503), EndedBy::Peer),
+            (CloseReason::Refused(401), EndedBy::Policy),
+            (CloseReason::PlaintextRefused, EndedBy::Policy),
+            (CloseReason::TimedOut, EndedBy::TimeOut),
+            (CloseReason::Overflow, EndedBy::Agent),
+        ];
+        for (reason, who) in table {
+            assert_eq!(reason.ended_by(), who, "{reason}");
+            assert_eq!(serde_json::to_value(who).ok(), Some(who.as_str().into()));
+        }
     }
 }

@@ -2,9 +2,10 @@
 //! are shared with the snapshot, so that a row holds no text of its own.
 
 use super::{
-    CloseReason, Direction, Security, locked,
+    CloseReason, Direction, Security, Stage, locked, monotonic_ns,
     series::Series,
     socket::{SocketPair, Sockets},
+    stage::Stages,
 };
 use crate::snapshot::{Protocol, ServicePort, SpiffeId, Workload, protocol::Why};
 use std::{
@@ -56,6 +57,7 @@ pub struct Row {
     pub(crate) captured_ns: u64,
     sent: AtomicU64,
     received: AtomicU64,
+    pub(crate) stages: Stages,
     progress: Mutex<Progress>,
 }
 
@@ -110,16 +112,32 @@ impl Row {
             captured_ns,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            stages: Stages::default(),
             progress: Mutex::default(),
         }
     }
 
     pub(crate) fn add_sent(&self, bytes: u64) {
-        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        if self.sent.fetch_add(bytes, Ordering::Relaxed) == 0 && bytes > 0 {
+            self.reach(Stage::Answer);
+        }
     }
 
     pub(crate) fn add_received(&self, bytes: u64) {
-        self.received.fetch_add(bytes, Ordering::Relaxed);
+        if self.received.fetch_add(bytes, Ordering::Relaxed) == 0 && bytes > 0 {
+            self.reach(Stage::Request);
+        }
+    }
+
+    /// The connection reaches a stage now, unless it did before.
+    pub(crate) fn reach(&self, stage: Stage) {
+        if !self.stages.has(stage) {
+            self.reach_at(stage, monotonic_ns());
+        }
+    }
+
+    pub(crate) fn reach_at(&self, stage: Stage, at_ns: u64) {
+        self.stages.reach(stage, at_ns.saturating_sub(self.captured_ns));
     }
 
     /// Bytes from the server to the client, and from the client to the server.
@@ -175,6 +193,6 @@ mod tests {
     #[test]
     fn a_row_with_its_reference_counts_stays_small() {
         let whole = size_of::<Row>() + 2 * size_of::<usize>();
-        assert!(whole <= 400, "{whole} bytes");
+        assert!(whole <= 432, "{whole} bytes");
     }
 }

@@ -4,16 +4,22 @@ use super::{
     AccessLog, Connections, Enrolments, Requests, SeriesTable,
     clock::{monotonic_ns, wall_ns},
     views::{
-        ADMIN_VERSION, AuthorityView, CaptureView, CertificateSummary, CertificateView, ProblemView,
-        StatusView, UncapturedView,
+        ADMIN_VERSION, AuthorityView, CaptureView, CertificateSummary, CertificateView, ExplainView,
+        ProblemView, StatusView, UncapturedView,
     },
 };
 use crate::snapshot::{Problem, Snapshot};
 use arc_swap::ArcSwap;
-use std::{collections::HashSet, fmt, sync::Arc, sync::atomic::AtomicU64, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::HashSet, fmt, net::SocketAddr, sync::Arc, sync::atomic::AtomicU64,
+    sync::atomic::Ordering::Relaxed,
+};
 
 /// A value that is asked for when somebody looks; called on the control runtime, so it must not block.
 pub type Supply<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
+/// Answers the query of `/explain`, or says the HTTP status and why.
+pub type Explainer = Arc<dyn Fn(&str) -> Result<ExplainView, (u16, String)> + Send + Sync>;
 
 /// What the pools of tunnels hold now, and held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +68,12 @@ pub struct Sources {
     pub captured: Supply<Option<HashSet<String>>>,
     /// How pods came to be captured.
     pub enrolments: Enrolments,
+    /// Where pods sent UDP: uid, destination, how often.
+    pub udp_flows: Supply<Vec<(String, SocketAddr, u64)>>,
     /// The tunnels.
     pub tunnels: Supply<TunnelCounts>,
+    /// Explains what would become of a connection or a request, from what is in force when it is asked.
+    pub explain: Explainer,
     /// 1 where this agent took pinned programs over from another.
     pub took_over: Supply<bool>,
     swept_ns: AtomicU64,
@@ -99,7 +109,9 @@ impl Sources {
             capture: Arc::new(CaptureView::default),
             captured: Arc::new(|| None),
             enrolments: Enrolments::default(),
+            udp_flows: Arc::new(Vec::new),
             tunnels: Arc::new(TunnelCounts::default),
+            explain: Arc::new(|_| Err((404, "nothing is explained here".to_owned()))),
             took_over: Arc::new(|| false),
             swept_ns: AtomicU64::new(0),
         }
@@ -130,6 +142,7 @@ impl Sources {
             .map(|workload| (workload.namespace.clone(), workload.labels.workload.clone()))
             .collect();
         self.series.sweep(&present, now_ns);
+        self.connections.keep_carried(|uid| snapshot.local_pods.contains_key(uid));
         self.requests.sweep(&present, &snapshot, now_ns);
     }
 

@@ -362,5 +362,9 @@ fn commands_show_what_the_admin_socket_says() {
     for command in ["workloads", "services", "certs"] {
         assert!(run(&socket, &[command]).unwrap().starts_with("no "), "{command}");
     }
-    assert!(String::from_utf8(cli::client::fetch(&socket, "/metrics").unwrap()).unwrap().contains("# EOF"));
+    assert!(
+        String::from_utf8(cli::client::fetch(&socket, "/metrics").unwrap())
+            .unwrap()
+            .contains("# TYPE posthaste_ready gauge\n")
+    );
 }

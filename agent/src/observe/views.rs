@@ -1,12 +1,16 @@
 //! The shapes of the admin answers, shared by the agent and the commands that show them. Field names are stable. Pure.
 
+mod coverage;
+mod explain;
 mod requests;
 
+pub use coverage::{CoverageView, ElsewhereView, PlainView, PodCoverageView, UdpView};
+pub use explain::{ChanceView, ExplainView, OutcomeKind, OutcomeView, RuleView, StepView};
 pub use requests::{
     EndpointsView, HealthView, RouteBackendView, RouteMatchView, RoutesView, RunningView, TopView,
 };
 
-use super::{CloseReason, Direction, EndedBy, Security, TcpInfo};
+use super::{CloseReason, Direction, EndedBy, Security, Stages, TcpInfo};
 use crate::snapshot::{Protocol, protocol::Why};
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +130,15 @@ pub struct CaptureCount {
     pub excluded: u64,
     /// Refused because a map was full.
     pub map_full: u64,
+    /// Not TCP, or bound to a device: the fail mode decided.
+    #[serde(default)]
+    pub uncapturable: u64,
+    /// Destinations of UDP, which is not captured.
+    #[serde(default)]
+    pub udp_flows: u64,
+    /// Destinations of UDP to port 443, taken for QUIC.
+    #[serde(default)]
+    pub quic_flows: u64,
 }
 
 /// Certificates in short.
@@ -233,6 +246,9 @@ pub struct ConnectionView {
     pub attempts: u16,
     /// From the accept to the other side's answer.
     pub connect_ms: Option<u64>,
+    /// When it reached which stage.
+    #[serde(default)]
+    pub stages: Stages,
     /// Between the agent and the local application.
     pub application_socket: Option<TcpInfo>,
     /// Between the agent and the other side.

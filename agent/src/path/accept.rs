@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     config::TUNNEL_PORT,
-    observe::{CloseReason, Security},
+    observe::{CloseReason, Security, monotonic_ns},
     snapshot::{LocalPod, SpiffeId},
     tls,
     tunnel::{
@@ -61,12 +62,17 @@ pub fn destination<I: Incoming>(worker: &Worker, arrival: &Arrival<I>) -> Result
 }
 
 fn start<I: OverReference>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
-    pod.spawn(work(Rc::clone(worker), Rc::clone(pod), arrival));
+    pod.spawn(work(Rc::clone(worker), Rc::clone(pod), arrival, monotonic_ns()));
 }
 
 /// The task of one connection; its size is what each of them costs.
-pub(super) async fn work<I: OverReference>(worker: Rc<Worker>, pod: Rc<PodHere>, arrival: Arrival<I>) {
-    carry(&worker, &pod, arrival).await;
+pub(super) async fn work<I: OverReference>(
+    worker: Rc<Worker>,
+    pod: Rc<PodHere>,
+    arrival: Arrival<I>,
+    arrived_ns: u64,
+) {
+    carry(&worker, &pod, arrival, arrived_ns).await;
 }
 
 /// Serves one tunnel: the TLS handshake under a deadline, then every stream on its own.
@@ -76,6 +82,8 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
         return reset_on_drop(&near);
     };
     drop(snapshot);
+    // A second descriptor, to ask the kernel about; where there is none left, the records go without.
+    let socket = near.as_fd().try_clone_to_owned().ok().map(Arc::new);
     let limit = worker.shared.connect.handshake;
     let greeted = timeout(limit, greet(&worker, &here, near)).await;
     let (stream, peer) = match greeted.unwrap_or(Err(CloseReason::TlsFailure)) {
@@ -89,7 +97,13 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
             start(
                 &worker,
                 &pod,
-                Arrival::Tunnelled { request: Box::new(request), client, own, peer: peer.clone() },
+                Arrival::Tunnelled {
+                    request: Box::new(request),
+                    client,
+                    own,
+                    peer: peer.clone(),
+                    socket: socket.clone(),
+                },
             );
         }
     };

@@ -1,6 +1,10 @@
 //! What a connection looks like when it arrives: the three ways in, and how each is told no.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
 use tokio::net::TcpStream;
 
@@ -42,6 +46,8 @@ pub enum Arrival<I> {
         own: IpAddr,
         /// Who the caller proved to be.
         peer: SpiffeId,
+        /// A second descriptor of the tunnel's socket, shared by its streams, for `tcp_info`.
+        socket: Option<Arc<OwnedFd>>,
     },
 }
 

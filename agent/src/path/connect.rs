@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{arrival::Arrival, identify, route::Target};
 use crate::{
-    observe::{CloseReason, Connection, monotonic_ns},
+    observe::{CloseReason, Connection, Stage, monotonic_ns},
     resilience::{
         balance::{self, Outstanding},
         ejection::{self, EjectionPolicy},
@@ -159,11 +159,14 @@ async fn to_application(
     journey.record.attempt();
     let delivered = journey.worker.stock.deliver(&journey.pod.namespace, client, address);
     match timeout_at(journey.deadline, delivered).await {
-        Ok(Ok(application)) => Ok(Far::Socket(application)),
+        Ok(Ok(application)) => {
+            journey.record.stage(Stage::Dialled);
+            Ok(Far::Socket(application))
+        }
         Ok(Err(error)) => {
             tracing::debug!(%address, %client, %error, "the application does not accept");
             Err(CloseReason::ApplicationRefused)
         }
-        Err(_) => Err(CloseReason::ApplicationRefused),
+        Err(_) => Err(CloseReason::TimedOut),
     }
 }

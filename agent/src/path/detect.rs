@@ -61,6 +61,36 @@ pub enum Spoken {
     },
 }
 
+/// How a connection to a port begins, by what is known of the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approach {
+    /// Connects and looks at nothing.
+    Connect(Why),
+    /// Connects, and hears the ClientHello for its server name.
+    Name(Why),
+    /// Waits for a request of the declared protocol.
+    Request(Protocol, Why),
+    /// Waits for a request, as earlier connections made them; after a second of silence as [`Approach::Race`].
+    Expect,
+    /// Connects, and whoever speaks first decides.
+    Race,
+}
+
+/// What is known of a port decides how its connections begin. Nothing is waited for.
+#[must_use]
+pub fn approach(port: &ServicePort) -> Approach {
+    match (port.protocol, port.state.learnt.lesson()) {
+        (Protocol::Tcp, _) => Approach::Connect(port.protocol_why),
+        (Protocol::Tls, _) => Approach::Name(port.protocol_why),
+        (declared @ (Protocol::Http | Protocol::Http2 | Protocol::Grpc), _) => {
+            Approach::Request(declared, port.protocol_why)
+        }
+        (Protocol::Detect, Some(Lesson::ServerFirst)) => Approach::Connect(Why::Learnt),
+        (Protocol::Detect, Some(Lesson::Http)) => Approach::Expect,
+        (Protocol::Detect, Some(Lesson::ClientFirst) | None) => Approach::Race,
+    }
+}
+
 /// Decides what a connection speaks and reaches the far side where that needs no request. `connect` is polled when it is needed.
 ///
 /// # Errors
@@ -71,17 +101,21 @@ pub async fn decide(
     connect: impl Future<Output = Result<Reached, CloseReason>>,
 ) -> Result<(Spoken, Protocol, Why), CloseReason> {
     let connect = pin!(connect);
-    match port.protocol {
-        Protocol::Tcp => Ok((opaque(connect.await?, None), Protocol::Tcp, port.protocol_why)),
-        Protocol::Tls => {
+    match approach(port) {
+        Approach::Connect(why) => Ok((opaque(connect.await?, None), Protocol::Tcp, why)),
+        Approach::Name(why) => {
             let (far, sni) = race_for_name(near, connect).await?;
-            Ok((opaque(far, sni), Protocol::Tls, port.protocol_why))
+            Ok((opaque(far, sni), Protocol::Tls, why))
         }
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            let (version, protocol, why) = declared(port.protocol, port.protocol_why, near).await;
+        Approach::Request(said, why) => {
+            let (version, protocol, why) = declared(said, why, near).await;
             Ok((Spoken::Http { version }, protocol, why))
         }
-        Protocol::Detect => undeclared(port, near, connect).await,
+        Approach::Expect => match timeout(PATIENCE, first_bytes(near)).await {
+            Ok(guess) => client_spoke(port, near, guess, None, connect).await,
+            Err(_) => race_for_bytes(port, near, connect).await,
+        },
+        Approach::Race => race_for_bytes(port, near, connect).await,
     }
 }
 
@@ -121,23 +155,6 @@ async fn server_name(near: &TcpStream) -> Option<String> {
 }
 
 type Decided = Result<(Spoken, Protocol, Why), CloseReason>;
-
-async fn undeclared<C>(port: &ServicePort, near: &TcpStream, connect: Pin<&mut C>) -> Decided
-where
-    C: Future<Output = Result<Reached, CloseReason>>,
-{
-    let learnt = &port.state.learnt;
-    match learnt.lesson() {
-        Some(Lesson::ServerFirst) => return Ok((opaque(connect.await?, None), Protocol::Tcp, Why::Learnt)),
-        Some(Lesson::Http) => {
-            if let Ok(guess) = timeout(PATIENCE, first_bytes(near)).await {
-                return client_spoke(port, near, guess, None, connect).await;
-            }
-        }
-        Some(Lesson::ClientFirst) | None => {}
-    }
-    race_for_bytes(port, near, connect).await
-}
 
 /// Whichever side says something first.
 async fn race_for_bytes<C>(port: &ServicePort, near: &TcpStream, mut connect: Pin<&mut C>) -> Decided

@@ -25,7 +25,7 @@ use detect::Spoken;
 use route::Target;
 
 use crate::{
-    observe::{CloseReason, Connection},
+    observe::{CloseReason, Connection, Stage},
     snapshot::{LocalPod, Protocol, Snapshot, protocol::Why},
     tunnel::Incoming,
     worker::{Admission, PodHere, Worker},
@@ -42,13 +42,19 @@ enum Onward {
 }
 
 /// Carries one connection, from its arrival to its record.
-pub async fn carry<I: OverReference>(worker: &Rc<Worker>, pod: &Rc<PodHere>, arrival: Arrival<I>) {
+pub async fn carry<I: OverReference>(
+    worker: &Rc<Worker>,
+    pod: &Rc<PodHere>,
+    arrival: Arrival<I>,
+    arrived_ns: u64,
+) {
     let snapshot = worker.snapshot();
     let Some(here) = identify::local_pod(&snapshot, pod) else {
         return arrival.refuse(CloseReason::UnknownPod);
     };
     let here = Arc::clone(here);
-    let record = record::open(worker, &here, &arrival, &snapshot);
+    let record = record::open(worker, &here, &arrival, &snapshot, arrived_ns);
+    record.stage(Stage::Taken);
     let Ok(_held) = arrival.hold(&here) else {
         arrival.refuse(CloseReason::Overflow);
         return record.close(CloseReason::Overflow);
@@ -192,7 +198,11 @@ mod tests {
     use crate::tunnel::reference::ReferenceIncoming;
 
     /// The size of the future that `make` makes.
-    fn size<A, B, C, R>(_make: impl Fn(A, B, C) -> R) -> usize {
+    fn size<A, B, C, D, R>(_make: impl Fn(A, B, C, D) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    fn size_of_work<A, B, C, R>(_handle: impl Fn(A, B, C) -> R) -> usize {
         size_of::<R>()
     }
 
@@ -207,7 +217,7 @@ mod tests {
     /// It is moved once for each request.
     #[test]
     fn the_work_on_a_request_is_small() {
-        let bytes = size(<http::Session as http::downstream::Handler>::handle);
+        let bytes = size_of_work(<http::Session as http::downstream::Handler>::handle);
         println!("the future of a request has {bytes} bytes");
         assert!(bytes <= 4096, "{bytes} bytes");
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{arrival::Arrival, identify, relay::Count, route::Target};
 use crate::{
-    observe::{Connection, Direction, Opening, Security, monotonic_ns},
+    observe::{Connection, Direction, Opening, Security, Stage, monotonic_ns},
     snapshot::{LocalPod, Snapshot},
     tunnel::Incoming,
     worker::Worker,
@@ -16,6 +16,7 @@ pub fn open<I: Incoming>(
     here: &LocalPod,
     arrival: &Arrival<I>,
     snapshot: &Snapshot,
+    arrived_ns: u64,
 ) -> Connection {
     let client = arrival.client();
     let opening = |id, client| Opening {
@@ -23,7 +24,7 @@ pub fn open<I: Incoming>(
         direction: arrival.direction(),
         client,
         pod: Arc::clone(&here.workload),
-        captured_ns: monotonic_ns(),
+        captured_ns: arrived_ns,
     };
     match arrival {
         Arrival::Captured { .. } => {
@@ -48,6 +49,7 @@ pub fn open<I: Incoming>(
 
 /// Notes what the route said.
 pub fn note(record: &Connection, target: &Target<'_>) {
+    record.stage(Stage::Routed);
     match target {
         Target::Service(port) => record.service(*port),
         Target::Pod(workload, address) => {

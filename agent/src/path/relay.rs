@@ -73,9 +73,10 @@ pub async fn relay<I: Incoming>(
             let count = record::Bytes { record: connection, near_is_client: true };
             from_client(&through_tunnel(&near, send, receive, &count).await)
         }
-        (Arrival::Tunnelled { request, .. }, Far::Socket(application)) => {
+        (Arrival::Tunnelled { request, socket, .. }, Far::Socket(application)) => {
             let Ok((send, receive)) = answer(request, baggage) else { return CloseReason::ClientReset };
-            let _attached = connection.sockets(Some(application.as_fd()), None);
+            let network = socket.as_ref().map(|tunnel| NetworkSocket::Own(tunnel.as_fd()));
+            let _attached = connection.sockets(Some(application.as_fd()), network);
             let count = record::Bytes { record: connection, near_is_client: false };
             from_server(&through_tunnel(&application, send, receive, &count).await)
         }

@@ -53,7 +53,11 @@ pub fn choose<'snapshot, I: Incoming>(
     }
 }
 
-fn outbound(snapshot: &Snapshot, destination: SocketAddr) -> Result<Target<'_>, CloseReason> {
+/// Where a captured connection goes.
+///
+/// # Errors
+/// Why it is refused.
+pub fn outbound(snapshot: &Snapshot, destination: SocketAddr) -> Result<Target<'_>, CloseReason> {
     match snapshot.route(destination) {
         Route::Service(port) if port.endpoints.is_empty() => Err(CloseReason::NoEndpoints),
         Route::Service(port) => Ok(Target::Service(port)),
@@ -68,7 +72,15 @@ fn is_reserved(port: u16) -> bool {
     [OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT].contains(&port)
 }
 
-fn plaintext<'any>(mode: MtlsMode, address: SocketAddr, client: IpAddr) -> Result<Target<'any>, CloseReason> {
+/// What becomes of a connection from outside that came without a tunnel.
+///
+/// # Errors
+/// Why it is refused.
+pub fn plaintext<'any>(
+    mode: MtlsMode,
+    address: SocketAddr,
+    client: IpAddr,
+) -> Result<Target<'any>, CloseReason> {
     // From outside a loopback address cannot be reached: a process of the pod dialled the agent's listener itself.
     if address.ip().is_loopback() || is_reserved(address.port()) {
         return Err(CloseReason::NotCaptured);
@@ -80,7 +92,10 @@ fn plaintext<'any>(mode: MtlsMode, address: SocketAddr, client: IpAddr) -> Resul
 }
 
 /// What a CONNECT may name: an address of the pod itself, or a service that this pod serves at that address.
-fn stream(
+///
+/// # Errors
+/// [`CloseReason::BadRequest`] for anything else.
+pub fn stream(
     snapshot: &Snapshot,
     here: &LocalPod,
     authority: &Authority,

@@ -15,8 +15,8 @@ use std::{
 mod key;
 mod request;
 
-pub use key::hash_key;
-pub use request::{pick_request, pick_weights};
+pub use key::{hash_key, key_of};
+pub use request::{of_key, pick_request, pick_weights};
 
 use super::{affinity, ejection, ewma};
 use crate::snapshot::{Endpoint, EndpointLoad, ServicePort};
@@ -89,6 +89,45 @@ pub fn pick(
     random: &mut impl FnMut() -> u64,
 ) -> Option<usize> {
     Choice { endpoints, exclude, now_ns, honour_ejections: true }.draw(random)
+}
+
+/// The probability with which the next connection of `client` goes to each endpoint, by place among the port's; for people.
+#[must_use]
+pub fn connection_weights(port: &ServicePort, client: IpAddr, now_ns: u64) -> Vec<f64> {
+    let choice = Choice::new(port, &[], now_ns);
+    let mut weights = vec![0.0; port.endpoints.len()];
+    let kept = affinity::kept(port, client, now_ns).filter(|index| choice.usable(*index));
+    if let Some(weight) = kept.and_then(|index| weights.get_mut(index)) {
+        *weight = 1.0;
+        return weights;
+    }
+    let all = || 0..port.endpoints.len();
+    let mut usable: Vec<usize> = all().filter(|index| choice.usable(*index)).collect();
+    if usable.is_empty() {
+        usable = all().collect();
+    }
+    let scores: Vec<u64> = usable.iter().map(|index| choice.score(*index)).collect();
+    let chances = better_of_two(&scores);
+    let sum: f64 = chances.iter().sum();
+    for (index, chance) in usable.into_iter().zip(chances) {
+        if let Some(weight) = weights.get_mut(index) {
+            *weight = chance / sum;
+        }
+    }
+    weights
+}
+
+/// In how many of the draws of two each of these scores wins: over every worse one, and every other time over an equal one. Not scaled.
+fn better_of_two(scores: &[u64]) -> Vec<f64> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_unstable();
+    let chance = |own: &u64| {
+        let first = sorted.partition_point(|score| score < own);
+        let end = sorted.partition_point(|score| score <= own);
+        let (equal, worse) = (end - first - 1, sorted.len() - end);
+        if sorted.len() == 1 { 1.0 } else { worse as f64 + equal as f64 / 2.0 }
+    };
+    scores.iter().map(chance).collect()
 }
 
 struct Choice<'call> {

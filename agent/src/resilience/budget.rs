@@ -14,7 +14,7 @@ use std::sync::{
 pub use crate::snapshot::load::Budget;
 use crate::snapshot::{
     ServiceState,
-    load::{Budgets, SLOTS, Slots},
+    load::{Budgets, Retries, SLOTS, Slots},
     policy::RetryBudget,
 };
 
@@ -39,15 +39,28 @@ impl Budget {
         self.used_ns.store(now_ns, Relaxed);
         let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
         self.follow(policy);
-        let budgeted = retries.budgeted.sum(policy.interval_ns, now_ns);
-        let minimum = retries.minimum.sum(policy.min_interval_ns, now_ns);
-        let allowed = u128::from(self.requests_until(now_ns)) * u128::from(policy.percent) / 100;
-        let granted = u128::from(budgeted) < allowed || minimum < u64::from(policy.min_retries);
+        let granted = self.room(&mut retries, policy, now_ns) > 0;
         if granted {
             retries.budgeted.count(now_ns);
             retries.minimum.count(now_ns);
         }
         granted
+    }
+
+    /// How many retries would be granted now, one after the other.
+    #[must_use]
+    pub fn left(&self, policy: &RetryBudget, now_ns: u64) -> u64 {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        self.follow(policy);
+        self.room(&mut retries, policy, now_ns)
+    }
+
+    fn room(&self, retries: &mut Retries, policy: &RetryBudget, now_ns: u64) -> u64 {
+        let budgeted = retries.budgeted.sum(policy.interval_ns, now_ns);
+        let minimum = retries.minimum.sum(policy.min_interval_ns, now_ns);
+        let allowed = u128::from(self.requests_until(now_ns)) * u128::from(policy.percent) / 100;
+        let of_share = u64::try_from(allowed).unwrap_or(u64::MAX).saturating_sub(budgeted);
+        of_share.max(u64::from(policy.min_retries).saturating_sub(minimum))
     }
 
     /// Requests in the interval that ends now.

@@ -107,8 +107,25 @@ pub fn try_buffer(pod: &Arc<PodLoad>, limits: &BulkheadLimits, bytes: u64) -> Re
     Ok(BufferPermit { pod: pod.clone(), bytes })
 }
 
+/// Whether the pod has room for one more connection and one more request at the moment; nothing is taken.
+///
+/// # Errors
+/// Which of them has no room.
+pub fn has_room(pod: &PodLoad, limits: &BulkheadLimits) -> Result<(), Bulkhead> {
+    let full = |count: &AtomicU32, most: u32| one_more(count.load(Relaxed), most).is_none();
+    match () {
+        () if full(&pod.connections, limits.connections) => Err(Bulkhead::Connections),
+        () if full(&pod.requests, limits.requests) => Err(Bulkhead::Requests),
+        () => Ok(()),
+    }
+}
+
+fn one_more(count: u32, most: u32) -> Option<u32> {
+    (count < most).then(|| count + 1)
+}
+
 fn take(pod: &Arc<PodLoad>, counter: fn(&PodLoad) -> &AtomicU32, most: u32) -> Option<Permit> {
-    let one_more = |count: u32| (count < most).then(|| count + 1);
+    let one_more = |count: u32| one_more(count, most);
     counter(pod).fetch_update(Relaxed, Relaxed, one_more).ok()?;
     Some(Permit { pod: pod.clone(), counter })
 }

@@ -90,8 +90,20 @@ pub fn try_retry(state: &Arc<ServiceState>, limits: &Limits) -> Result<Permit, O
     take(state, |running| &running.retries, limits.retries).ok_or(Overflow::Retries)
 }
 
+/// Whether there is room for one more request at the moment; nothing is taken.
+///
+/// # Errors
+/// [`Overflow::Requests`] where as many run as may.
+pub fn has_room(state: &ServiceState, limits: &Limits) -> Result<(), Overflow> {
+    one_more(state.running.requests.load(Relaxed), limits.requests).map(drop).ok_or(Overflow::Requests)
+}
+
+fn one_more(count: u32, most: u32) -> Option<u32> {
+    (count < most).then(|| count + 1)
+}
+
 fn take(state: &Arc<ServiceState>, counter: fn(&Running) -> &AtomicU32, most: u32) -> Option<Permit> {
-    let one_more = |count: u32| (count < most).then(|| count + 1);
+    let one_more = |count: u32| one_more(count, most);
     counter(&state.running).fetch_update(Relaxed, Relaxed, one_more).ok()?;
     Some(Permit { state: state.clone(), counter })
 }

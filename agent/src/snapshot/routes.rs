@@ -186,6 +186,24 @@ pub struct Cors {
 }
 
 impl Rule {
+    /// A number for [`Rule::backend`] that draws each backend which gets anything, and its share of the requests. Where none does, one
+    /// number that draws nothing.
+    #[must_use]
+    pub fn draws(&self) -> Vec<(u64, f64)> {
+        let Action::Forward(backends) = &self.action else { return vec![(0, 1.0)] };
+        let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
+        if total == 0 {
+            return vec![(0, 1.0)];
+        }
+        let mut start = 0;
+        let mut draws = Vec::new();
+        for weight in backends.iter().map(|backend| u64::from(backend.weight)).filter(|weight| *weight > 0) {
+            draws.push((start, weight as f64 / total as f64));
+            start += weight;
+        }
+        draws
+    }
+
     /// The backend that a request draws: each by its share of the weights. None where there is nothing to draw from, which
     /// is answered 500 (`HTTPRouteRule.backendRefs`).
     #[must_use]

@@ -95,10 +95,26 @@ fn what_is_not_for_the_agent_passes() {
         let datagrams = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         datagrams.connect(&address("10.77.0.2:53").into()).unwrap();
         assert_eq!(peer(&datagrams), address("10.77.0.2:53"));
+        // Not connected: each packet names its destination.
+        for (family, to) in [
+            (Domain::IPV4, "10.77.0.2:443"),
+            (Domain::IPV4, "10.77.0.2:443"),
+            (Domain::IPV6, "[fd77::2]:443"),
+            (Domain::IPV6, "[::1]:443"),
+        ] {
+            let unconnected = Socket::new(family, Type::DGRAM, None).unwrap();
+            unconnected.send_to(b"x", &address(to).into()).unwrap();
+        }
     });
     assert!(is_idle(&outbound.v4) && is_idle(&outbound.v6));
     let counts = world.counts(&capture);
     assert_eq!((counts.excluded_outbound, counts.udp_connects, counts.captured_outbound), (1, 1, 0));
+    assert_eq!((counts.udp_flows, counts.quic_flows), (1, 2), "a destination counts once, loopback never");
+    let mut flows: Vec<(String, u64)> =
+        capture.udp_flows().into_iter().map(|(_, to, times)| (to.to_string(), times)).collect();
+    flows.sort();
+    let wanted = [("10.77.0.2:443", 2), ("10.77.0.2:53", 1), ("[fd77::2]:443", 1)];
+    assert_eq!(flows, wanted.map(|(to, times)| (to.to_owned(), times)));
     capture.detach().unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! The mesh ring: real agents, real eBPF, real programs, two nodes on one machine. It needs root and the Debian packages
 //! iproute2, curl, python3, redis-server, redis-tools, iperf3, python3-aiosmtpd,
-//! openssl, nginx-light and nftables, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
+//! openssl, nginx-light, nftables and prometheus, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod authorization;
@@ -10,8 +10,10 @@ mod balance;
 mod bytes;
 mod capture;
 mod container;
+mod coverage;
 mod crash;
 mod endings;
+mod explain;
 mod http2_requests;
 mod http_curl;
 mod http_faults;
@@ -30,11 +32,13 @@ mod http_shop;
 mod http_smuggling;
 mod http_times;
 mod http_to_h2c;
+mod joined;
 mod kube_proxy;
 mod kubelet;
 mod leaks;
 mod manifests;
 mod mtls_modes;
+mod observability;
 mod outage;
 mod pods;
 mod programs;

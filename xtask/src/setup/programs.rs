@@ -32,6 +32,7 @@ pub(crate) const PROGRAMS: [(&str, &str, Need); 16] = [
     ("iperf3", "iperf3", Need::Test),
     ("nginx", "nginx-light", Need::Test),
     ("nft", "nftables", Need::Test),
+    ("promtool", "prometheus", Need::Test),
     ("haproxy", "haproxy", Need::Bench),
     ("wrk", "wrk", Need::Bench),
 ];

@@ -1,6 +1,12 @@
 //! Reaches one given endpoint: straight, or by tunnel where the mesh knows that the pod is captured.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -10,7 +16,7 @@ use super::{
 };
 use crate::{
     config::TUNNEL_PORT,
-    observe::{CloseReason, Connection, Security},
+    observe::{CloseReason, Connection, Security, Stage, monotonic_ns},
     path::identify,
     snapshot::{LocalPod, SpiffeId, Workload},
     tls::{self, TlsIdentity},
@@ -51,6 +57,23 @@ pub struct Dialled {
     pub security: Security,
     /// Who the peer proved to be.
     pub peer: Option<SpiffeId>,
+}
+
+/// When the dial of a tunnel came how far; its task outlives who asked for it. Agent time; 0 is not yet.
+#[derive(Default)]
+struct DialStages {
+    dialled_ns: Cell<u64>,
+    tls_ns: Cell<u64>,
+}
+
+impl DialStages {
+    fn note(&self, record: &Connection) {
+        for (stage, at) in [(Stage::Dialled, &self.dialled_ns), (Stage::Tls, &self.tls_ns)] {
+            if at.get() != 0 {
+                record.stage_at(stage, at.get());
+            }
+        }
+    }
 }
 
 /// How to get to an address.
@@ -104,7 +127,7 @@ impl Journey<'_> {
                 },
             }
         };
-        let too_slow = Err(Setback::There(CloseReason::ConnectFailed));
+        let too_slow = Err(Setback::There(CloseReason::TimedOut));
         timeout_at(attempt.min(self.deadline), connected).await.unwrap_or(too_slow)
     }
 
@@ -146,6 +169,7 @@ impl Journey<'_> {
             CloseReason::ConnectFailed
         })?;
         let took = started.elapsed();
+        self.record.stage(Stage::Dialled);
         Ok(Dialled { far: Far::Socket(socket), took, security: Security::None, peer: None })
     }
 
@@ -162,9 +186,13 @@ impl Journey<'_> {
             serial: Arc::clone(&identity.serial),
             expected: workload.identity.clone(),
         };
-        let opened = self.worker.pool.open(&key, &self.request(address), || self.dial(&key, identity)).await;
+        let stages = OnceCell::new();
+        let dial = || self.dial(&key, identity, Rc::clone(stages.get_or_init(Rc::default)));
+        let opened = self.worker.pool.open(&key, &self.request(address), dial).await;
+        stages.get().into_iter().for_each(|stages| stages.note(self.record));
         match opened {
             Ok(stream) => {
+                self.record.stage(Stage::Tunnel);
                 let peer = Some(workload.identity.clone());
                 self.record.peer(Some(Arc::clone(workload)), peer.clone());
                 let far = Far::Stream { send: stream.send, receive: stream.receive, socket: stream.socket };
@@ -194,16 +222,19 @@ impl Journey<'_> {
         &self,
         key: &Key,
         identity: &Arc<TlsIdentity>,
+        stages: Rc<DialStages>,
     ) -> impl Future<Output = Result<reference::ReferenceTunnel, OpenError>> + 'static {
         let worker = Rc::clone(self.worker);
         let (namespace, identity, key) = (Arc::clone(&self.pod.namespace), Arc::clone(identity), key.clone());
         async move {
             let socket = worker.stock.dial(&namespace, key.peer);
             let secure = async |io| {
+                stages.dialled_ns.set(monotonic_ns());
                 let connected = tls::connect(&identity, &key.expected, key.peer.ip(), io).await;
                 let stream = connected.map_err(|error| open_error(&error))?;
                 let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
                 worker.gauge.count_built(resumed);
+                stages.tls_ns.set(monotonic_ns());
                 Ok(stream)
             };
             reference::connect(&worker.shared.tunnels, socket, secure).await

@@ -65,8 +65,8 @@ fn reason_of(error: &OpenError) -> CloseReason {
         }
         OpenError::Refused(status) => CloseReason::Refused(*status),
         OpenError::Draining => CloseReason::Shutdown,
+        OpenError::DialTimeout(_) => CloseReason::TimedOut,
         OpenError::Dial(_)
-        | OpenError::DialTimeout(_)
         | OpenError::Request(_)
         | OpenError::NotProcessed
         | OpenError::Reset(_)

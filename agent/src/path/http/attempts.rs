@@ -30,7 +30,7 @@ use crate::{
         limits,
         retry::{self, Decision, Failed},
     },
-    snapshot::{Endpoint, LocalPod, policy::Balancer},
+    snapshot::{Endpoint, LocalPod, ServicePort},
     tunnel::RetryMark,
 };
 
@@ -199,7 +199,7 @@ impl Call<'_> {
         if self.deadline.is_gone(now) {
             return Tried::Over(self.too_late());
         }
-        let Some(endpoint) = self.pick(now) else { return Tried::Over(self.nobody()) };
+        let Some(endpoint) = self.pick(now) else { return Tried::Over(nobody(&self.plan.port)) };
         self.tried.borrow_mut().push(endpoint.address);
         let outstanding = Outstanding::request(&endpoint.load);
         let limit =
@@ -221,14 +221,9 @@ impl Call<'_> {
 
     fn pick(&self, now_ns: u64) -> Option<&Endpoint> {
         let port = &self.plan.port;
-        let key = match &port.policy.balancer {
-            Balancer::PowerOfTwo => None,
-            Balancer::ConsistentHash(key) => {
-                let source = self.here.workload.addresses.first().copied();
-                let source = source.unwrap_or(self.session.client.ip());
-                balance::hash_key(key, &self.parts.headers, source)
-            }
-        };
+        let source = self.here.workload.addresses.first().copied();
+        let source = source.unwrap_or(self.session.client.ip());
+        let key = balance::key_of(&port.policy.balancer, &self.parts.headers, source);
         let mut random = || fastrand::u64(..);
         let tried = self.tried.borrow();
         let other = balance::pick_request(port, key, &tried, now_ns, &mut random);
@@ -280,9 +275,10 @@ impl Call<'_> {
         let gone = self.brought.is_gone(monotonic_ns());
         if gone { RequestFlag::DeadlineExceeded } else { RequestFlag::UpstreamTimeout }
     }
+}
 
-    fn nobody(&self) -> Local {
-        let text = format!("{} has no endpoint", self.plan.port.hostname);
-        Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoHealthyUpstream, text)
-    }
+/// What a request is told for whose service there is no endpoint.
+pub fn nobody(port: &ServicePort) -> Local {
+    let text = format!("{} has no endpoint", port.hostname);
+    Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoHealthyUpstream, text)
 }

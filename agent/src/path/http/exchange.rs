@@ -25,12 +25,12 @@ use super::{
 };
 use crate::{
     observe::{
-        Connection, monotonic_ns,
+        Connection, Stage, monotonic_ns,
         requests::{RefusedRequest, RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
     },
     path::identify,
     resilience::{budget::Budget, bulkhead, deadline::Deadline, limits},
-    snapshot::{LocalPod, Snapshot},
+    snapshot::{LocalPod, ServicePort, Snapshot},
     worker::{PodHere, Worker},
 };
 
@@ -144,6 +144,7 @@ impl Asked {
     fn read(session: &Session, here: &Arc<LocalPod>, incoming: Incoming) -> (Self, Rc<RequestRecord>) {
         let (mut parts, body) = incoming.request.into_parts();
         let started_ns = monotonic_ns();
+        session.connection.stage(Stage::Request);
         let grpc = head::is_grpc(&parts.headers);
         let deadline = head::deadline(&parts.headers, grpc, started_ns);
         let mut random = || fastrand::u64(..);
@@ -226,26 +227,37 @@ struct Admitted {
 }
 
 fn admit(here: &Arc<LocalPod>, plan: &Plan, record: &RequestRecord) -> Result<Admitted, Local> {
-    let full = |text| Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::Overflow, text);
     let pod = bulkhead::try_request(&here.load, &here.bulkhead).map_err(|limit| {
         record.overflow(limit.as_str());
-        let namespace = &here.workload.namespace;
-        full(format!(
-            "this pod has reached its bulkhead `{}` (TrafficPolicy of namespace {namespace})",
-            limit.as_str()
-        ))
+        pod_is_full(here, limit)
     })?;
     let service = limits::try_request(&plan.port.state, &plan.port.policy.limits).map_err(|limit| {
         record.overflow(limit.as_str());
-        full(format!("{} has reached the limit `{}` on this node", plan.port.hostname, limit.as_str()))
+        service_is_full(&plan.port, limit)
     })?;
     Ok(Admitted { _pod: pod, _service: service })
+}
+
+/// What a request is told that its own pod has no room for.
+pub fn pod_is_full(here: &LocalPod, limit: bulkhead::Bulkhead) -> Local {
+    let (limit, namespace) = (limit.as_str(), &here.workload.namespace);
+    full(format!("this pod has reached its bulkhead `{limit}` (TrafficPolicy of namespace {namespace})"))
+}
+
+/// What a request is told that the service has no room for.
+pub fn service_is_full(port: &ServicePort, limit: limits::Overflow) -> Local {
+    full(format!("{} has reached the limit `{}` on this node", port.hostname, limit.as_str()))
+}
+
+fn full(text: String) -> Local {
+    Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::Overflow, text)
 }
 
 /// Hands the answer of an endpoint to the application.
 async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
     let Answered { endpoint, mut response, sending, upgraded, outstanding } = answered;
     call.record.first_byte(monotonic_ns());
+    call.session.connection.stage(Stage::Answer);
     call.plan.change_response(call.origin.as_ref(), response.headers_mut());
     call.record.response(response.status().as_u16(), answer::grpc_status(response.headers()));
     call.record.response_headers(response.headers());

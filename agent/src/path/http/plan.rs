@@ -112,7 +112,9 @@ fn forward(
     }
 }
 
-fn view(parts: &Parts) -> RequestView<'_> {
+/// What of a request decides its route.
+#[must_use]
+pub fn view(parts: &Parts) -> RequestView<'_> {
     RequestView {
         method: &parts.method,
         path: parts.uri.path(),

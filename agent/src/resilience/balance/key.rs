@@ -4,7 +4,19 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, header::COOKIE};
 
-use crate::{resilience::ring, snapshot::policy::HashKey};
+use crate::{
+    resilience::ring,
+    snapshot::policy::{Balancer, HashKey},
+};
+
+/// The key of a request by which the port's balancer chooses; none where it does not choose by key.
+#[must_use]
+pub fn key_of(balancer: &Balancer, headers: &HeaderMap, source: IpAddr) -> Option<u64> {
+    match balancer {
+        Balancer::PowerOfTwo => None,
+        Balancer::ConsistentHash(key) => hash_key(key, headers, source),
+    }
+}
 
 /// The stable hash of what the policy names; none where the request does not have it.
 #[must_use]

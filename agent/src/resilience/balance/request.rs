@@ -6,7 +6,7 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
-use super::{FEW, QUICK_NS, below};
+use super::{FEW, QUICK_NS, below, better_of_two};
 use crate::{
     resilience::{ejection, load, outlier, ring, weights},
     snapshot::{EndpointLoad, ServicePort, policy::Balancer},
@@ -40,7 +40,13 @@ pub fn pick_request(
     now_ns: u64,
     random: &mut impl FnMut() -> u64,
 ) -> Option<usize> {
-    let choice = Choice { port, tried, now_ns, honoured: outlier::are_honoured(port, now_ns) };
+    let choice = Choice {
+        port,
+        tried,
+        now_ns,
+        honoured: outlier::are_honoured(port, now_ns),
+        probing: tried.is_empty(),
+    };
     let by_key = match (&port.policy.balancer, key) {
         (Balancer::ConsistentHash(_), Some(key)) => choice.by_key(key),
         _ => None,
@@ -55,6 +61,17 @@ struct Choice<'call> {
     tried: &'call [SocketAddr],
     now_ns: u64,
     honoured: bool,
+    /// A choice may become the probe of a half-open endpoint. A retry is none: it has failed once already.
+    probing: bool,
+}
+
+/// Where the first attempt with this key goes by the ring, without being made; for people. None where the balancer goes by no key, or
+/// nothing near on the ring is in rotation.
+#[must_use]
+pub fn of_key(port: &ServicePort, key: u64, now_ns: u64) -> Option<usize> {
+    let honoured = outlier::are_honoured(port, now_ns);
+    let choice = Choice { port, tried: &[], now_ns, honoured, probing: false };
+    matches!(port.policy.balancer, Balancer::ConsistentHash(_)).then(|| choice.by_key(key))?
 }
 
 impl Choice<'_> {
@@ -131,9 +148,8 @@ impl Choice<'_> {
         self.honoured && ejection::is_out(load, self.now_ns)
     }
 
-    /// A retry is no probe: it has failed once already.
     fn probes(&self, load: &EndpointLoad) -> bool {
-        self.tried.is_empty() && outlier::claim_probe(load, self.now_ns)
+        self.probing && outlier::claim_probe(load, self.now_ns)
     }
 
     fn rank(&self, load: &EndpointLoad, random: &mut impl FnMut() -> u64) -> Rank {
@@ -192,17 +208,9 @@ pub fn pick_weights(port: &ServicePort, now_ns: u64) -> Vec<(usize, f64)> {
 fn by_score(port: &ServicePort, usable: &[usize], now_ns: u64) -> Vec<f64> {
     let load = |index: &usize| port.endpoints.get(*index).map(|endpoint| &*endpoint.load);
     let scores: Vec<u64> = usable.iter().filter_map(load).map(|load| score(load, now_ns)).collect();
-    let mut sorted = scores.clone();
-    sorted.sort_unstable();
-    let chance = |own: &u64| {
-        let first = sorted.partition_point(|score| score < own);
-        let end = sorted.partition_point(|score| score <= own);
-        let (equal, worse) = (end - first - 1, sorted.len() - end);
-        if sorted.len() == 1 { 1.0 } else { worse as f64 + equal as f64 / 2.0 }
-    };
     let share = |load: &EndpointLoad| weights::share(load, port.policy.slow_start_ns, now_ns) as f64;
     let shares = usable.iter().filter_map(load).map(share);
-    scores.iter().map(chance).zip(shares).map(|(chance, share)| chance * share).collect()
+    better_of_two(&scores).into_iter().zip(shares).map(|(chance, share)| chance * share).collect()
 }
 
 fn by_ring(port: &ServicePort, usable: &[usize]) -> Vec<f64> {

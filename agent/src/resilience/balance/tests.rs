@@ -49,6 +49,25 @@ fn client(number: u32) -> IpAddr {
     Ipv4Addr::from(0x0b00_0000 + number).into()
 }
 
+/// What is told to people is what is drawn.
+#[test]
+fn weights_of_connections_are_those_of_the_draws() {
+    let port = port(4, Some(60));
+    let _busy = Outstanding::new(&port.endpoints[0].load);
+    port.endpoints[3].load.ejected_until_ns.store(9 * SECOND, Relaxed);
+    let weights = connection_weights(&port, client(1), SECOND);
+    assert_eq!(weights, [0.0, 0.5, 0.5, 0.0]);
+    let (mut random, mut drawn) = (random(3), [0; 4]);
+    for _ in 0..2000 {
+        drawn[Choice::new(&port, &[], SECOND).draw(&mut random).unwrap()] += 1;
+    }
+    for (weight, count) in weights.iter().zip(drawn) {
+        assert!((weight - f64::from(count) / 2000.0).abs() < 0.1, "{weights:?} {drawn:?}");
+    }
+    let kept = pick_affine(&port, client(1), &[], SECOND, &mut random).unwrap();
+    assert_eq!(connection_weights(&port, client(1), SECOND)[kept], 1.0);
+}
+
 #[test]
 fn prefers_the_idle_and_the_quick() {
     for count in [2, 3, 50] {

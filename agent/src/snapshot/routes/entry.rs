@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, fmt, sync::Arc};
 
 use super::{
-    Rule,
-    predicate::{Pattern, Predicate, ValueMatch},
+    RequestView, Rule,
+    predicate::{Pattern, Predicate, Unmet, ValueMatch},
 };
 
 /// What a path must be.
@@ -83,6 +83,12 @@ impl Entry {
 }
 
 impl Entry {
+    /// What of it a request does not fulfil, the path first; none where it matches.
+    #[must_use]
+    pub fn unmet(&self, request: &RequestView<'_>) -> Option<Unmet<'_>> {
+        if self.path.accepts(request.path) { self.predicate.unmet(request) } else { Some(Unmet::Path) }
+    }
+
     /// Its regular expressions.
     pub(in crate::snapshot) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         let (path, parts) = match &self.path {

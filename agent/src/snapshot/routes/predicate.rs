@@ -104,10 +104,53 @@ impl Predicate {
     /// Whether the request fulfils all of it.
     #[must_use]
     pub fn accepts(&self, request: &RequestView<'_>) -> bool {
-        self.method.as_ref().is_none_or(|method| method == request.method)
-            && (!self.grpc || is_grpc(request))
-            && self.headers.iter().all(|(name, value)| header_accepts(request, name, value))
-            && self.queries.iter().all(|(name, value)| query_accepts(request, name, value))
+        self.unmet(request).is_none()
+    }
+
+    /// The first part that the request does not fulfil.
+    #[must_use]
+    pub fn unmet(&self, request: &RequestView<'_>) -> Option<Unmet<'_>> {
+        if let Some(method) = self.method.as_ref().filter(|method| *method != request.method) {
+            return Some(Unmet::Method(method));
+        }
+        if self.grpc && !is_grpc(request) {
+            return Some(Unmet::Grpc);
+        }
+        let mut headers = self.headers.iter();
+        if let Some((name, value)) = headers.find(|(name, value)| !header_accepts(request, name, value)) {
+            return Some(Unmet::Header(name, value));
+        }
+        let mut queries = self.queries.iter();
+        let (name, value) = queries.find(|(name, value)| !query_accepts(request, name, value))?;
+        Some(Unmet::Query(name, value))
+    }
+}
+
+/// What of a match a request does not fulfil.
+#[derive(Clone, Copy, Debug)]
+pub enum Unmet<'entry> {
+    /// The path.
+    Path,
+    /// Another method is wanted.
+    Method(&'entry Method),
+    /// It is not gRPC.
+    Grpc,
+    /// A header is absent or another.
+    Header(&'entry HeaderName, &'entry ValueMatch),
+    /// A query parameter is absent or another.
+    Query(&'entry str, &'entry ValueMatch),
+}
+
+impl fmt::Display for Unmet<'_> {
+    /// Completes "passed over because ..".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path => f.write_str("the path is another"),
+            Self::Method(method) => write!(f, "the method is not {method}"),
+            Self::Grpc => f.write_str("the request is not gRPC (content-type)"),
+            Self::Header(name, value) => write!(f, "it has no header[{name}]{value}"),
+            Self::Query(name, value) => write!(f, "it has no query[{name}]{value}"),
+        }
     }
 }
 

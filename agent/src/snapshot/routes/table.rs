@@ -180,7 +180,7 @@ impl RouteTable {
         let mut entries = places.iter().filter_map(|place| self.entries.get(*place));
         let entry = entries.find(|entry| {
             step();
-            entry.path.accepts(request.path) && entry.predicate.accepts(request)
+            entry.unmet(request).is_none()
         })?;
         let prefix = match &entry.path {
             PathMatch::Prefix(prefix) => prefix.len(),

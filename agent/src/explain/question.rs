@@ -1,0 +1,207 @@
+//! What is asked: the query of `/explain`, and which pod and address it means in a snapshot. Pure.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use http::{HeaderName, HeaderValue, Method, Request, header, request::Parts};
+
+use crate::{
+    observe::{ServiceName, query::Query},
+    snapshot::{LocalPod, Service, Snapshot, Workload},
+};
+
+/// Why there is no answer, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The question itself.
+    #[error("{0}")]
+    Malformed(String),
+    /// This agent does not know what is asked about; another one may.
+    #[error("{0}")]
+    NotHere(String),
+}
+
+/// A calling pod, and what would be asked for.
+#[derive(Clone, Debug)]
+pub struct Question {
+    source: String,
+    destination: String,
+    /// The request; none where only the connection is asked about.
+    pub(super) request: Option<Parts>,
+}
+
+/// The calling pod, as this node has it.
+pub(super) struct Source<'a> {
+    pub(super) workload: Arc<Workload>,
+    /// None where it is not captured.
+    pub(super) here: Option<&'a Arc<LocalPod>>,
+    /// Why it is not.
+    pub(super) uncaptured: Option<&'a str>,
+}
+
+impl Question {
+    /// `source`, `destination`, `method`, `path`, `header` (`name: value`, any number), `tcp=true`.
+    ///
+    /// # Errors
+    /// What is missing or malformed.
+    pub(crate) fn parse(query: &Query<'_>) -> Result<Self, Unanswered> {
+        let needed = |name: &str| {
+            let missing = || Unanswered::Malformed(format!("`{name}` is missing"));
+            query.find(name).map(str::to_owned).ok_or_else(missing)
+        };
+        let (source, destination) = (needed("source")?, needed("destination")?);
+        let request = if query.find("tcp") == Some("true") { None } else { Some(parts(query)?) };
+        Ok(Self { source, destination, request })
+    }
+
+    /// Whether the query names anything of a request.
+    pub(super) fn source<'a>(&self, snapshot: &'a Snapshot, node: &str) -> Result<Source<'a>, Unanswered> {
+        let workload = self.pod(snapshot)?;
+        if let Some(here) = snapshot.local_pods.get(&workload.uid) {
+            return Ok(Source { workload, here: Some(here), uncaptured: None });
+        }
+        let uncaptured = snapshot.uncaptured.iter().find(|(pod, _)| pod.uid == workload.uid);
+        match uncaptured {
+            Some((_, reason)) => Ok(Source { workload, here: None, uncaptured: Some(reason) }),
+            None => Err(Unanswered::NotHere(format!(
+                "{}/{} runs on node `{}`, this is the agent of `{node}`: ask that one with --admin-socket",
+                workload.namespace, workload.name, workload.node
+            ))),
+        }
+    }
+
+    /// `namespace/pod`, or an address of a pod.
+    fn pod(&self, snapshot: &Snapshot) -> Result<Arc<Workload>, Unanswered> {
+        if let Ok(address) = self.source.parse::<IpAddr>() {
+            let found = snapshot.workloads.get(&address.to_canonical());
+            let nobody =
+                || Unanswered::NotHere(format!("no pod that this agent knows has the address {address}"));
+            return found.cloned().ok_or_else(nobody);
+        }
+        let Some((namespace, name)) = self.source.split_once('/') else {
+            let text =
+                format!("`{}` is no SOURCE: write `namespace/pod`, or the address of a pod", self.source);
+            return Err(Unanswered::Malformed(text));
+        };
+        find_pod(snapshot, namespace, name)
+    }
+
+    /// `ADDRESS:PORT`, `namespace/pod:PORT`, `service[.namespace[.svc...]][:PORT]`; the port may be left out where there is only one.
+    pub(super) fn destination(
+        &self,
+        snapshot: &Snapshot,
+        source: &Workload,
+    ) -> Result<SocketAddr, Unanswered> {
+        let asked = &*self.destination;
+        if let Ok(address) = asked.parse::<SocketAddr>() {
+            return Ok(SocketAddr::new(address.ip().to_canonical(), address.port()));
+        }
+        if let Ok(address) = asked.trim_matches(['[', ']']).parse::<IpAddr>() {
+            let service = snapshot.cluster_ips.get(&address.to_canonical());
+            return Ok(SocketAddr::new(address.to_canonical(), only_port(asked, service)?));
+        }
+        let (name, port) = match asked.rsplit_once(':') {
+            Some((name, port)) => (name, Some(number(port)?)),
+            None => (asked, None),
+        };
+        if let Some((namespace, pod)) = name.split_once('/') {
+            let workload = find_pod(snapshot, namespace, pod)?;
+            let address = workload.addresses.first().copied();
+            let (Some(address), Some(port)) = (address, port) else {
+                return Err(Unanswered::Malformed(format!("`{asked}` needs a port: `{name}:PORT`")));
+            };
+            return Ok(SocketAddr::new(address, port));
+        }
+        let service = find_service(snapshot, name, &source.namespace)?;
+        let Some(address) = service.cluster_ips.first().copied() else {
+            return Err(Unanswered::Malformed(format!(
+                "`{name}` is headless: its name resolves to its pods, so ask about one of them as `namespace/pod:PORT`"
+            )));
+        };
+        let port = port.map_or_else(|| only_port(asked, Some(service)), Ok)?;
+        Ok(SocketAddr::new(address, port))
+    }
+}
+
+fn parts(query: &Query<'_>) -> Result<Parts, Unanswered> {
+    let wrong = |what: String| Unanswered::Malformed(what);
+    let method = query.find("method").unwrap_or("GET");
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| wrong(format!("`{method}` is no method")))?;
+    let path = query.find("path").unwrap_or("/");
+    if !path.starts_with('/') {
+        return Err(wrong(format!("`{path}` is no path: it begins with /")));
+    }
+    let mut request = Request::builder().method(method).uri(path);
+    let mut has_host = false;
+    for line in query.all("header") {
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| wrong(format!("`{line}` is no header: write `name: value`")))?;
+        let name: HeaderName =
+            name.trim().parse().map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
+        let value: HeaderValue =
+            value.trim().parse().map_err(|_| wrong(format!("`{value}` is no value of a header")))?;
+        has_host |= name == header::HOST;
+        request = request.header(name, value);
+    }
+    if !has_host {
+        // As a client writes it that was given the destination as a name or an address.
+        request = request.header(header::HOST, query.find("destination").unwrap_or_default());
+    }
+    let built = request.body(()).map_err(|error| wrong(format!("this is no request: {error}")))?;
+    Ok(built.into_parts().0)
+}
+
+fn number(port: &str) -> Result<u16, Unanswered> {
+    port.parse().map_err(|_| Unanswered::Malformed(format!("`{port}` is no port")))
+}
+
+fn only_port(asked: &str, service: Option<&Arc<Service>>) -> Result<u16, Unanswered> {
+    let mut ports: Vec<u16> =
+        service.map_or_else(Vec::new, |one| one.ports.iter().map(|port| port.port).collect());
+    ports.sort_unstable();
+    ports.dedup();
+    match *ports {
+        [only] => Ok(only),
+        [] => Err(Unanswered::Malformed(format!("`{asked}` needs a port: `{asked}:PORT`"))),
+        _ => Err(Unanswered::Malformed(format!("`{asked}` needs one of its ports: {ports:?}"))),
+    }
+}
+
+fn find_pod(snapshot: &Snapshot, namespace: &str, name: &str) -> Result<Arc<Workload>, Unanswered> {
+    let uncaptured = snapshot.uncaptured.iter().map(|(pod, _)| pod);
+    let mut all = snapshot.workloads.values().chain(uncaptured);
+    let found = all.find(|pod| *pod.namespace == *namespace && *pod.name == *name);
+    let nobody = || {
+        Unanswered::NotHere(format!(
+            "no pod `{namespace}/{name}`: `posthaste workloads` lists those that this agent knows"
+        ))
+    };
+    found.cloned().ok_or_else(nobody)
+}
+
+fn find_service<'a>(
+    snapshot: &'a Snapshot,
+    name: &str,
+    namespace: &str,
+) -> Result<&'a Arc<Service>, Unanswered> {
+    let host = name.trim_end_matches('.');
+    let meant = if host.contains('.') { host.to_owned() } else { format!("{host}.{namespace}") };
+    let is_meant = |service: &&Arc<Service>| {
+        let names = ServiceName {
+            name: service.name.clone(),
+            namespace: service.namespace.clone(),
+            hostname: service.hostname.clone(),
+        };
+        names.is(&meant) || meant.strip_suffix(".svc").is_some_and(|short| names.is(short))
+    };
+    let nobody = || {
+        Unanswered::NotHere(format!(
+            "no service `{meant}`: `posthaste services` lists those that this agent knows"
+        ))
+    };
+    snapshot.services.iter().find(is_meant).ok_or_else(nobody)
+}

@@ -1,0 +1,204 @@
+//! Whose fault it is that a call was slow: the time from the connection's arrival to the first byte of the answer, shared out by the
+//! records of both agents. Pure.
+//!
+//! ```text
+//! caller's record   taken  routed   (request)   dialled  tls   tunnel            answer
+//!                   |queue |own     |application|network       |  |              |
+//! called's record                                              taken dialled  request answer
+//!                                                              |peer |application|    |application
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::{Stages, views::ConnectionView};
+
+/// Who took time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// The calling application: it said nothing for a while.
+    Caller,
+    /// The calling pod's agent: its queue, and routing.
+    ProxyQueue,
+    /// Between the nodes: dial, TLS, round trips.
+    Network,
+    /// The called pod's agent: its queue, and routing. Everything behind the tunnel where its record is not known.
+    Peer,
+    /// The called application: until it accepted, and until it answered.
+    Application,
+}
+
+impl Party {
+    /// The word for tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::ProxyQueue => "proxy queue",
+            Self::Network => "network",
+            Self::Peer => "peer",
+            Self::Application => "application",
+        }
+    }
+}
+
+/// How long a party took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Who.
+    pub party: Party,
+    /// Microseconds.
+    pub took_us: u64,
+}
+
+/// The shares, the largest first, without those that took nothing. Of a call without an answer, until it ended.
+#[must_use]
+pub fn shares(caller: &ConnectionView, called: Option<&ConnectionView>) -> Vec<Share> {
+    let Stages { taken_us, routed_us, dialled_us, tls_us, tunnel_us, request_us, answer_us } = caller.stages;
+    let ended = (caller.state == "closed").then_some(caller.age_ms * 1000);
+    let routed = routed_us.max(taken_us).unwrap_or(0);
+    let reached = tunnel_us.or(tls_us).or(dialled_us);
+    let end = answer_us.or(ended).or(reached).unwrap_or(routed);
+    let mut sum = Sum::default();
+    sum.add(Party::ProxyQueue, routed);
+    // Where a request was waited for before anything was dialled, that was the caller's time.
+    let silent_before = request_us.filter(|request| reached.is_none_or(|reached| *request < reached));
+    let start = silent_before.unwrap_or(routed).max(routed);
+    sum.add(Party::Caller, start - routed);
+    let stood = tls_us.or(dialled_us).unwrap_or(start).max(start);
+    sum.add(Party::Network, stood - start);
+    let opened = tunnel_us.unwrap_or(stood).max(stood);
+    let their = called.map(|record| record.stages).unwrap_or_default();
+    let (their_routed, their_dialled) =
+        (their.routed_us.or(their.taken_us).unwrap_or(0), their.dialled_us.or(their.tunnel_us).unwrap_or(0));
+    let opening = opened - stood;
+    let accepting = their_dialled.saturating_sub(their_routed);
+    match called {
+        Some(_) => {
+            sum.add(Party::Peer, their_routed.min(opening));
+            sum.add(Party::Application, accepting.min(opening.saturating_sub(their_routed)));
+            sum.add(Party::Network, opening.saturating_sub(their_routed + accepting));
+        }
+        None => sum.add(Party::Peer, opening),
+    }
+    let asked = request_us.unwrap_or(opened).max(opened).min(end.max(opened));
+    sum.add(Party::Caller, asked - opened);
+    let waiting = end.saturating_sub(asked);
+    match (called, their.request_us, their.answer_us) {
+        (Some(_), Some(request), Some(answer)) => {
+            let thinking = answer.saturating_sub(request).min(waiting);
+            sum.add(Party::Application, thinking);
+            sum.add(Party::Network, waiting - thinking);
+        }
+        // It got the request and has not answered.
+        (Some(_), Some(_), None) => sum.add(Party::Application, waiting),
+        (Some(_), None, _) => sum.add(Party::Network, waiting),
+        (None, ..) => sum.add(Party::Peer, waiting),
+    }
+    sum.sorted()
+}
+
+#[derive(Default)]
+struct Sum([u64; 5]);
+
+impl Sum {
+    fn add(&mut self, party: Party, took_us: u64) {
+        if let Some(sum) = self.0.get_mut(party as usize) {
+            *sum += took_us;
+        }
+    }
+
+    fn sorted(self) -> Vec<Share> {
+        let all = [Party::Caller, Party::ProxyQueue, Party::Network, Party::Peer, Party::Application];
+        let shares = all.into_iter().zip(self.0).map(|(party, took_us)| Share { party, took_us });
+        let mut shares: Vec<Share> = shares.filter(|share| share.took_us > 0).collect();
+        shares.sort_by_key(|share| std::cmp::Reverse(share.took_us));
+        shares
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    fn record(stages: [u64; 7], state: &str, age_ms: u64) -> ConnectionView {
+        let [taken, routed, dialled, tls, tunnel, request, answer] = stages.map(|us| (us != 0).then_some(us));
+        let value = serde_json::json!({
+            "id": "0", "direction": "outbound", "state": state, "source": {}, "destination": {}, "security": "mutual_tls",
+            "sent_bytes": 0, "received_bytes": 0, "age_ms": age_ms, "attempts": 1,
+            "stages": Stages {
+                taken_us: taken, routed_us: routed, dialled_us: dialled, tls_us: tls,
+                tunnel_us: tunnel, request_us: request, answer_us: answer,
+            },
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn each_party_can_be_to_blame() {
+        use Party::{Application, Caller, Network, Peer, ProxyQueue};
+        // (caller's, called's, who took how long, the longest first)
+        type Row = ([u64; 7], Option<[u64; 7]>, &'static [(Party, u64)]);
+        let table: [Row; 8] = [
+            // A thoughtful application.
+            (
+                [10, 20, 0, 0, 120, 130, 9130],
+                Some([5, 10, 40, 0, 0, 60, 8060]),
+                &[(Application, 8030), (Network, 1060), (ProxyQueue, 20), (Caller, 10), (Peer, 10)],
+            ),
+            // An application that accepts late.
+            (
+                [10, 20, 0, 0, 5020, 5020, 5100],
+                Some([5, 10, 4910, 0, 0, 4920, 4940]),
+                &[(Application, 4920), (Network, 150), (ProxyQueue, 20), (Peer, 10)],
+            ),
+            // The agent has a queue.
+            (
+                [7000, 7010, 0, 0, 7100, 7100, 7200],
+                Some([5, 10, 40, 0, 0, 50, 60]),
+                &[(ProxyQueue, 7010), (Network, 140), (Application, 40), (Peer, 10)],
+            ),
+            // So has the other agent.
+            (
+                [10, 20, 0, 0, 3120, 3120, 3200],
+                Some([3000, 3010, 3040, 0, 0, 3050, 3060]),
+                &[(Peer, 3010), (Network, 130), (Application, 40), (ProxyQueue, 20)],
+            ),
+            // A long way.
+            (
+                [10, 20, 30_020, 90_020, 120_100, 120_100, 150_200],
+                Some([5, 10, 40, 0, 0, 60, 90]),
+                &[(Network, 150_110), (Application, 60), (ProxyQueue, 20), (Peer, 10)],
+            ),
+            // A client that connects and thinks.
+            (
+                [10, 20, 0, 0, 120, 9120, 9220],
+                Some([5, 10, 40, 0, 0, 9060, 9080]),
+                &[(Caller, 9000), (Network, 140), (Application, 50), (ProxyQueue, 20), (Peer, 10)],
+            ),
+            // The same where requests are waited for.
+            (
+                [10, 20, 0, 0, 9120, 9020, 9220],
+                Some([5, 10, 40, 0, 0, 50, 70]),
+                &[(Caller, 9000), (Network, 140), (Application, 50), (ProxyQueue, 20), (Peer, 10)],
+            ),
+            // The other record is not known.
+            ([10, 20, 0, 0, 120, 130, 9130], None, &[(Peer, 9100), (ProxyQueue, 20), (Caller, 10)]),
+        ];
+        for (caller, called, wanted) in table {
+            let called = called.map(|stages| record(stages, "open", 100));
+            let shares = shares(&record(caller, "open", 100), called.as_ref());
+            let found: Vec<_> = shares.iter().map(|share| (share.party, share.took_us)).collect();
+            assert_eq!(found, wanted, "{caller:?}");
+            assert_eq!(shares.iter().map(|share| share.took_us).sum::<u64>(), caller[6], "{caller:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_never_answered_is_blamed_until_its_end() {
+        let called = record([5, 10, 40, 0, 0, 60, 0], "closed", 30_000);
+        let shares = shares(&record([10, 20, 0, 0, 120, 130, 0], "closed", 30_000), Some(&called));
+        assert_eq!(shares[0], Share { party: Party::Application, took_us: 30_000_000 - 130 + 30 });
+    }
+}
