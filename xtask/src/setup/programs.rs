@@ -17,7 +17,7 @@ pub(crate) enum Need {
 }
 
 /// (program, Debian package, what for).
-pub(crate) const PROGRAMS: [(&str, &str, Need); 16] = [
+pub(crate) const PROGRAMS: [(&str, &str, Need); 17] = [
     ("cc", "gcc", Need::Build),
     ("make", "make", Need::Build),
     ("git", "git", Need::Build),
