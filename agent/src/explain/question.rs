@@ -56,7 +56,7 @@ impl Question {
         Ok(Self { source, destination, request })
     }
 
-    /// Whether the query names anything of a request.
+    /// The calling pod.
     pub(super) fn source<'a>(&self, snapshot: &'a Snapshot, node: &str) -> Result<Source<'a>, Unanswered> {
         let workload = self.pod(snapshot)?;
         if let Some(here) = snapshot.local_pods.get(&workload.uid) {
