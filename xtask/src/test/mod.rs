@@ -138,7 +138,10 @@ impl Report {
             println!("{name:<20} {:>5} s  {outcome}", time.as_secs());
         }
         if self.total.alone > 0 {
-            println!("{} test(s) failed beside others and passed alone; see `again, alone` above", self.total.alone);
+            println!(
+                "{} test(s) failed beside others and passed alone; see `again, alone` above",
+                self.total.alone
+            );
         }
         if self.total.ignored > 0 {
             println!("{} skipped (#[ignore])", self.total.ignored);
