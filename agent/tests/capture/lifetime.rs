@@ -111,9 +111,9 @@ fn a_pod_that_leaves_or_a_clean_stop_leaves_no_trace() {
     let status = capture.status();
     assert_eq!(status.pods, 0);
     assert!(status.maps.iter().all(|map| map.entries == 0), "{:?}", status.maps);
-    assert_eq!(status.hooks.len(), 5);
+    assert_eq!(status.hooks.len(), 7);
     let links: Vec<_> = status.hooks.iter().filter_map(|hook| hook.link).collect();
-    assert_eq!(links.len(), 5);
+    assert_eq!(links.len(), 7);
     capture.detach().unwrap();
     assert!(!world.config.bpffs_dir.exists());
     for link in aya::programs::loaded_links().filter_map(Result::ok) {
