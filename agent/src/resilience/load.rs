@@ -49,13 +49,7 @@ pub fn penalise(endpoint: &EndpointLoad, now_ns: u64, hint: Penalty) {
     endpoint.penalised_until_ns.fetch_max(until, Relaxed);
 }
 
-/// Raises the load of an endpoint that failed a request (502, 504, a reset, a refused connect) for [`PENALTY_NS`]: it has little
-/// running and answers fast, so that it would otherwise look like the best one until it is ejected.
-pub fn avoid(endpoint: &EndpointLoad, now_ns: u64) {
-    endpoint.penalised_until_ns.fetch_max(now_ns.saturating_add(PENALTY_NS), Relaxed);
-}
-
-/// Whether the endpoint asked to be spared, or is avoided after a failure, now.
+/// Whether the endpoint asked to be spared now.
 #[must_use]
 pub fn is_penalised(endpoint: &EndpointLoad, now_ns: u64) -> bool {
     endpoint.penalised_until_ns.load(Relaxed) > now_ns
@@ -100,8 +94,6 @@ mod tests {
         assert_eq!(load.response_ns.load(Relaxed), 40);
         observe_failure(&load, 90, 2_000);
         assert_eq!(load.response_ns.load(Relaxed), 90);
-        avoid(&load, 7);
-        assert!(is_penalised(&load, 6 + PENALTY_NS) && !is_penalised(&load, 7 + PENALTY_NS));
     }
 
     #[test]

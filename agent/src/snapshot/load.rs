@@ -41,8 +41,7 @@ pub struct EndpointLoad {
     pub response_ns: AtomicU64,
     /// When `response_ns` was last updated, nanoseconds.
     pub response_at_ns: AtomicU64,
-    /// It asked to be spared (429, 503, `Retry-After`, pushback), or is avoided after a failure, until then, nanoseconds; 0 when
-    /// neither.
+    /// It asked to be spared (429, 503, `Retry-After`, pushback) until then, nanoseconds; 0 when it did not.
     pub penalised_until_ns: AtomicU64,
     /// When it was first looked at, nanoseconds; 0 before, 1 where it was there before the agent. Slow start counts from it.
     pub since_ns: AtomicU64,

@@ -133,7 +133,7 @@ pub struct HealthView {
     pub why: Option<String>,
     /// For how long it still is, milliseconds.
     pub ejected_ms: Option<u64>,
-    /// For how long it is spared because it asked for it (429, 503, `Retry-After`) or failed a request, milliseconds.
+    /// For how long it is spared because it asked for it (429, 503, `Retry-After`), milliseconds.
     pub penalised_ms: Option<u64>,
     /// Gateway failures in a row.
     pub failures: u32,

@@ -1,7 +1,7 @@
 //! Which endpoint a request goes to: power of two choices on running requests and peak-EWMA of response time, or
 //! consistent hashing. Pure. Constant time whatever the number of endpoints, a logarithm of it on the ring.
 //!
-//! An endpoint in slow start takes part in as many draws as its share says. One that is spared counts as
+//! An endpoint in slow start takes part in as many draws as its share says. One that asked to be spared counts as
 //! [`PENALTY`] times as slow. The first choice of a request may become the probe of a half-open endpoint.
 
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
@@ -16,7 +16,7 @@ use crate::{
 const DRAWS: usize = 8;
 /// Neighbours that are looked at when the draws found none, and points of the ring for a key.
 const WALK: usize = 64;
-/// How much slower an endpoint counts that asked to be spared, or failed a moment ago.
+/// How much slower an endpoint counts that asked to be spared.
 const PENALTY: u64 = 16;
 
 /// How willingly an endpoint is taken; the first that some endpoint has counts.

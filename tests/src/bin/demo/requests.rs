@@ -87,21 +87,18 @@ fn spread_one_connection(screen: &mut Screen, scene: &Scene) -> Result<(), Fault
 
 fn hide_failures(screen: &mut Screen, scene: &Scene) -> Result<(), Fault> {
     screen.step("An endpoint fails half its calls");
+    // Not 503, which asks to be spared: an endpoint that says so gets next to no requests any more.
     scene.catalog.plan(1, &Plan { share: 0.5, status: 502, ..Plan::always(Trouble::Status) })?;
     screen.aside("catalog-2 answers every second request with 502; nothing is configured");
-    // For some seconds: an endpoint that failed a call is avoided for the next.
-    let spec = Spec { seconds: 4.0, rate: 400.0, ..Spec::requests(0, 4 * CONNECTIONS) };
-    let report = scene.catalog.load(&scene.client, &spec)?;
+    let report = ask(scene, 600)?;
     let mut bars = scene.catalog.bars()?;
     let failed: u64 = bars.iter().map(|bar| bar.bad).sum();
     bars.push(caller(&report));
     screen.chart(&bars);
-    screen.say(&said(&report, spec.connections));
+    screen.say(&said(&report, CONNECTIONS));
     screen.proof(
-        report.success() == 1.0 && report.status(200) >= 800 && failed >= 3,
-        &format!(
-            "{failed} calls failed, and the caller saw none of it: each was tried elsewhere, and few more were sent there"
-        ),
+        report.status(200) == 600 && failed >= 20,
+        &format!("{failed} calls failed, and the caller saw none of it: each was tried elsewhere"),
     );
     scene.catalog.plan_all(&Plan::default())
 }

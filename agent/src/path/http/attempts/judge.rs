@@ -197,9 +197,6 @@ impl Trial<'_> {
 
     /// Tells the endpoint's health what happened.
     fn learn(&self, outcome: Outcome, took_ns: Option<u64>, now_ns: u64) {
-        if outcome == Outcome::GatewayFailure {
-            load::avoid(&self.endpoint.load, now_ns);
-        }
         for ejection in outlier::record(&self.call.plan.port, &self.endpoint.load, outcome, took_ns, now_ns) {
             self.call.record.ejected(ejection.address, ejection.why.as_str(), ejection.until_ns);
         }
