@@ -69,6 +69,10 @@ pub struct AgentArguments {
     /// each request.
     #[arg(long, visible_alias = "ca-token-file", value_name = "FILE", env = "POSTHASTE_CA_TOKEN_FILE")]
     pub join_token_file: Option<PathBuf>,
+    /// Certificate revocation lists, PEM or DER: a file, or a folder of them; looked at every second. Tunnels with a peer that one of
+    /// them names are closed at once, and no new ones are made.
+    #[arg(long, value_name = "PATH", env = "POSTHASTE_CRL")]
+    pub crl: Option<PathBuf>,
     /// State folder, made with mode 0700: the embedded CA's root, and what survives a restart.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/posthaste")]
     pub state: PathBuf,

@@ -2,8 +2,9 @@
 
 use crate::{Doing, Fault};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use std::{
     fs,
@@ -81,6 +82,34 @@ impl Signer {
             }
         }
         Err(Fault::new(format!("no key for root.pem in {} {tried}", state.display())))
+    }
+
+    /// A revocation list, PEM, that names one serial number, hexadecimal.
+    ///
+    /// # Errors
+    /// It is not hexadecimal.
+    pub fn revoke(&self, serial: &str) -> Result<String, Fault> {
+        let unexpected = |error: rcgen::Error| Fault::new(error.to_string());
+        let digits: Option<Vec<u32>> = serial.chars().map(|digit| digit.to_digit(16)).collect();
+        let digits = digits.ok_or_else(|| Fault::new(format!("`{serial}` is not hexadecimal")))?;
+        let bytes: Vec<u8> =
+            digits.chunks(2).map(|pair| pair.iter().fold(0, |sum, digit| sum * 16 + *digit as u8)).collect();
+        let now = OffsetDateTime::now_utc();
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&bytes),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::hours(1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).map_err(unexpected)?.pem().map_err(unexpected)
     }
 
     /// A certificate for these URIs, written to `<stem>.crt` and `<stem>.key`.

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls::crypto::CryptoProvider;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     answer::{self, AnswerError},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     snapshot::spiffe::SpiffeId,
-    tls::{BuildError, Bundle, Clock, Credentials, TlsIdentity, provider},
+    tls::{BuildError, Bundle, Clock, Credentials, TlsIdentity, Trust, provider},
 };
 
 /// What the store tells the task.
@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Demand(SpiffeId, Arc<Slot>),
     /// No connection waits for this one any more.
     Relax(SpiffeId),
+    /// The roots may be others by now: any answer of the CA tells.
+    Refresh,
 }
 
 /// The wall clock may be set while the task sleeps: look at least this often.
@@ -75,6 +77,8 @@ pub(crate) struct Issuer {
     /// The slots that connections wait at, also those that were forgotten meanwhile.
     waited: HashMap<SpiffeId, Arc<Slot>>,
     bundle: Option<(u64, Bundle)>,
+    /// By which tunnels that stand are judged.
+    trust: watch::Sender<Arc<Trust>>,
     started: u64,
 }
 
@@ -84,10 +88,23 @@ impl Issuer {
         source: Arc<dyn CertificateSource>,
         options: StoreOptions,
         clock: Clock,
+        trust: watch::Sender<Arc<Trust>>,
     ) -> Self {
         let schedule = Schedule::new(options.concurrency);
         let (provider, known, waited) = (provider(), HashSet::new(), HashMap::new());
-        Self { slots, source, options, clock, provider, schedule, known, waited, bundle: None, started: 0 }
+        Self {
+            slots,
+            source,
+            options,
+            clock,
+            provider,
+            schedule,
+            known,
+            waited,
+            bundle: None,
+            trust,
+            started: 0,
+        }
     }
 
     /// Runs until the store is dropped.
@@ -120,6 +137,10 @@ impl Issuer {
                 self.known.insert(id.clone());
                 self.waited.insert(id.clone(), slot);
                 self.schedule.demand(id, self.clock.millis());
+            }
+            Command::Refresh => {
+                let now = self.clock.millis();
+                self.known.iter().take(1).for_each(|id| self.schedule.hurry(id, now));
             }
             // Another connection may have come since.
             Command::Relax(id) => {
@@ -218,7 +239,14 @@ impl Issuer {
                     tracing::error!(identity = %held.id, %error, "cannot take over the trust bundle")
                 }
             }
+            // Who trusts these roots does not trust a certificate of a root that is gone.
+            if bundle.verify(held.credentials.chain(), self.clock.unix(), &self.provider).is_err() {
+                self.schedule.hurry(&held.id, self.clock.millis());
+            }
         }
+        self.trust.send_modify(|trust| {
+            *trust = Arc::new(Trust { roots: Some(bundle.clone()), ..Trust::clone(trust) });
+        });
         self.bundle = Some((order, bundle));
     }
 }

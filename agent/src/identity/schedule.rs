@@ -47,6 +47,13 @@ impl Schedule {
         entry.due = entry.due.min(now.saturating_add(renewal::LONGEST_DEMANDED_RETRY));
     }
 
+    /// The next request for `id` is due now.
+    pub(crate) fn hurry(&mut self, id: &SpiffeId, now: u64) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.due = entry.due.min(now);
+        }
+    }
+
     /// Forgets `id`; a request in flight still counts until it is done.
     pub(crate) fn forget(&mut self, id: &SpiffeId) {
         self.entries.remove(id);

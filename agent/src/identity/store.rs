@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     issuing::{Command, Issuer},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     snapshot::spiffe::SpiffeId,
-    tls::{Clock, TlsIdentity},
+    tls::{Clock, Revocations, TlsIdentity, Trust},
 };
 
 /// How the store asks for certificates.
@@ -118,6 +118,7 @@ pub(crate) type Slots = ArcSwap<HashMap<SpiffeId, Arc<Slot>>>;
 pub struct IdentityStore {
     slots: Arc<Slots>,
     commands: mpsc::UnboundedSender<Command>,
+    trust: watch::Sender<Arc<Trust>>,
 }
 
 impl IdentityStore {
@@ -125,8 +126,9 @@ impl IdentityStore {
     pub fn start(options: StoreOptions, source: Arc<dyn CertificateSource>, clock: Clock) -> Self {
         let slots = Arc::new(Slots::default());
         let (commands, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(Issuer::new(slots.clone(), source, options, clock).run(receiver));
-        Self { slots, commands }
+        let trust = watch::Sender::<Arc<Trust>>::default();
+        tokio::spawn(Issuer::new(slots.clone(), source, options, clock, trust.clone()).run(receiver));
+        Self { slots, commands, trust }
     }
 
     /// The certificate to use now; `None` while there is none, or only one that is over. Any thread, no waiting.
@@ -176,6 +178,22 @@ impl IdentityStore {
             slots
         });
         let _ = self.commands.send(Command::Follow);
+    }
+
+    /// What peers are judged by, also after their handshake; it changes with the roots and with what is revoked.
+    #[must_use]
+    pub fn trust(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
+    }
+
+    /// From now on these are revoked, and no others.
+    pub fn revoke(&self, revoked: Revocations) {
+        self.trust.send_modify(|trust| *trust = Arc::new(Trust { revoked, ..Trust::clone(trust) }));
+    }
+
+    /// Asks the CA for the roots of now instead of at the next renewal.
+    pub fn refresh(&self) {
+        let _ = self.commands.send(Command::Refresh);
     }
 
     /// All certificates, sorted by identity.

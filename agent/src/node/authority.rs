@@ -11,6 +11,8 @@ use crate::{
     tls::Clock,
 };
 
+use super::revocation::{self, RevocationError};
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,9 @@ pub enum AuthorityError {
     /// The embedded CA's state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The lists of `--crl`.
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
     /// A file that must be there.
     #[error("{flag} {path}: {source}")]
     File {
@@ -50,7 +55,9 @@ pub fn start(arguments: &AgentArguments) -> Result<IdentityStore, AuthorityError
         Some(_) => Arc::new(embedded(arguments, &clock)?),
         None => Arc::new(remote(arguments, &clock)?),
     };
-    Ok(IdentityStore::start(StoreOptions::default(), source, clock))
+    let identities = IdentityStore::start(StoreOptions::default(), source, clock);
+    revocation::start(arguments.crl.as_deref(), arguments.ca_root.as_deref(), &identities)?;
+    Ok(identities)
 }
 
 fn embedded(arguments: &AgentArguments, clock: &Clock) -> Result<Embedded, AuthorityError> {

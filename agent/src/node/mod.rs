@@ -13,6 +13,7 @@ pub mod locate;
 pub mod machine;
 pub mod pods;
 pub mod publish;
+pub mod revocation;
 pub mod servers;
 mod settings;
 pub mod source;

@@ -86,11 +86,12 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
     let socket = near.as_fd().try_clone_to_owned().ok().map(Arc::new);
     let limit = worker.shared.connect.handshake;
     let greeted = timeout(limit, greet(&worker, &here, near)).await;
-    let (stream, peer) = match greeted.unwrap_or(Err(CloseReason::TlsFailure)) {
+    let (stream, peer, lost) = match greeted.unwrap_or(Err(CloseReason::TlsFailure)) {
         Ok(greeted) => greeted,
         Err(reason) => return refuse_tunnel(&worker, &here, client, own, reason),
     };
     let settings = &worker.shared.tunnels;
+    let caller = peer.clone();
     let handler = {
         let (worker, pod) = (Rc::clone(&worker), Rc::clone(&pod));
         move |request| {
@@ -115,21 +116,37 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
             () = leaving => Duration::MAX,
         }
     };
-    let ended = reference::serve(stream, settings, handler, drain).await;
+    let ended = tokio::select! {
+        biased;
+        untrusted = lost => {
+            tracing::warn!(%client, identity = %caller, %untrusted, "closed a tunnel that came in");
+            return;
+        }
+        ended = reference::serve(stream, settings, handler, drain) => ended,
+    };
     tracing::debug!(%client, ?ended, "tunnel ended");
 }
 
-type Greeted = (ServerStream, SpiffeId);
+type Greeted<L> = (ServerStream, SpiffeId, L);
 
-async fn greet(worker: &Worker, here: &LocalPod, near: TcpStream) -> Result<Greeted, CloseReason> {
+/// Shakes hands; also says when the caller is trusted no more.
+async fn greet(
+    worker: &Worker,
+    here: &LocalPod,
+    near: TcpStream,
+) -> Result<Greeted<impl Future<Output = tls::Untrusted> + use<>>, CloseReason> {
     let identity = worker.shared.identities.ready(&here.workload.identity).await.map_err(|error| {
         tracing::warn!(identity = %here.workload.identity, %error, "no certificate for a tunnel that came in");
         CloseReason::IdentityError
     })?;
-    tls::accept(&identity, ReadAhead::new(near)).await.map_err(|error| {
+    let greeted = tls::accept(&identity, ReadAhead::new(near)).await;
+    let (stream, peer) = greeted.map_err(|error| {
         tracing::info!(pod = %here.workload.name, %error, "refused a tunnel");
         reason_of(&error)
-    })
+    })?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let lost = tls::lost(worker.shared.identities.trust(), chain, identity.clock.clone());
+    Ok((stream, peer, lost))
 }
 
 /// What the record calls a handshake that failed.

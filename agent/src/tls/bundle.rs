@@ -67,11 +67,23 @@ impl Bundle {
         now: UnixTime,
         provider: &CryptoProvider,
     ) -> Result<(), webpki::Error> {
+        self.verify_with(chain, now, provider, None)
+    }
+
+    /// The same, where some may have been revoked.
+    pub(super) fn verify_with(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        provider: &CryptoProvider,
+        revocation: Option<webpki::RevocationOptions<'_>>,
+    ) -> Result<(), webpki::Error> {
         let (leaf, intermediates) = chain.split_first().ok_or(webpki::Error::UnknownIssuer)?;
         let algorithms = provider.signature_verification_algorithms.all;
         let usage = webpki::KeyUsage::client_auth();
         let leaf = webpki::EndEntityCert::try_from(leaf)?;
-        leaf.verify_for_usage(algorithms, &self.store.roots, intermediates, now, usage, None, None).map(drop)
+        leaf.verify_for_usage(algorithms, &self.store.roots, intermediates, now, usage, revocation, None)
+            .map(drop)
     }
 
     /// The roots as rustls takes them.

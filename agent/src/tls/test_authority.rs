@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
@@ -57,6 +57,29 @@ impl TestAuthority {
 
     pub(crate) fn bundle(&self) -> Bundle {
         Bundle::new(vec![self.root.clone()]).unwrap()
+    }
+
+    /// A revocation list, PEM, that names one serial number (hexadecimal).
+    pub(crate) fn revoke(&self, serial: &str) -> String {
+        let bytes: Vec<u8> = (0..serial.len() / 2)
+            .map(|at| u8::from_str_radix(&serial[at * 2..at * 2 + 2], 16).unwrap())
+            .collect();
+        let now = self.clock.date();
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&bytes),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + time::Duration::hours(1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// Signs `leaf` for a fresh key; chain without the root.

@@ -19,15 +19,6 @@ impl Scene {
         self.mesh.manifests.remove("AuthorizationPolicy", "shop", name);
         self.mesh.manifests.apply().unwrap();
     }
-
-    /// Waits until calls of the client are answered, or are not any more.
-    fn answers(&self, expected: bool) {
-        eventually(&format!("calls are answered: {expected}"), || {
-            let answer = self.exchange("x");
-            holds(failed(&answer) != expected, format!("{answer}\n{}", self.logs()))
-        })
-        .unwrap();
-    }
 }
 
 fn only(principal: &str) -> Value {

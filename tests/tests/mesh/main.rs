@@ -44,6 +44,7 @@ mod pods;
 mod programs;
 mod record;
 mod refuse;
+mod revocation;
 mod scene;
 mod seams;
 mod wire;

@@ -1,6 +1,6 @@
 //! What most tests begin with: a client on node `a`, a server on node `b`, a service before it.
 
-use posthaste_tests::{Agent, Family, Mesh, Pod, ServiceSpec, peer};
+use posthaste_tests::{Agent, Family, Mesh, Pod, ServiceSpec, eventually, peer, wait::holds};
 use serde_json::Value;
 use std::net::SocketAddr;
 
@@ -15,7 +15,11 @@ pub(crate) struct Scene {
 impl Scene {
     /// The service `server:80` leads to port 8080 of the server.
     pub(crate) fn start(annotations: &[(&str, &str)]) -> Self {
-        let mut mesh = Mesh::start(annotations).unwrap();
+        Self::within(Mesh::start(annotations).unwrap())
+    }
+
+    /// The same in a mesh that runs.
+    pub(crate) fn within(mut mesh: Mesh) -> Self {
         let client = mesh.pod("a", "client").unwrap();
         let server = mesh.pod("b", "server").unwrap();
         let service = mesh.service("server", 8080, &[&server]).unwrap();
@@ -44,6 +48,15 @@ impl Scene {
     pub(crate) fn works(&self) {
         let answer = self.exchange("does it work?");
         assert_eq!(answer["answer"], "does it work?", "{answer}\n{}", self.logs());
+    }
+
+    /// Waits until calls of the client are answered, or are not any more.
+    pub(crate) fn answers(&self, expected: bool) {
+        eventually(&format!("calls are answered: {expected}"), || {
+            let answer = self.exchange("x");
+            holds(failed(&answer) != expected, format!("{answer}\n{}", self.logs()))
+        })
+        .unwrap();
     }
 
     /// What both agents said, for failures.

@@ -1,7 +1,7 @@
 //! Reaches one given endpoint: straight, or by tunnel where the mesh knows that the pod is captured.
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -21,7 +21,8 @@ use crate::{
     snapshot::{LocalPod, SpiffeId, Workload},
     tls::{self, TlsIdentity},
     tunnel::{
-        Authority, ConnectRequest, ConnectionId, Key, OpenError, headers, reference, request::RetryMark,
+        Authority, ConnectRequest, ConnectionId, Key, OpenError, Tunnel, headers, reference,
+        request::RetryMark,
     },
     worker::{PodHere, Worker},
 };
@@ -99,6 +100,17 @@ pub async fn peer(
         tracing::debug!(%address, "a pod of the mesh of which nobody says who it is");
         CloseReason::UnresolvedPeer
     })
+}
+
+/// Ends a tunnel whose peer is trusted no more.
+async fn cut_when(lost: impl Future<Output = tls::Untrusted>, tunnel: reference::ReferenceTunnel, key: Key) {
+    tokio::select! {
+        untrusted = lost => {
+            tracing::warn!(peer = %key.peer, identity = %key.expected, %untrusted, "closed a tunnel");
+            tunnel.cut(untrusted.to_string().into());
+        }
+        _ = tunnel.closed() => {}
+    }
 }
 
 impl Journey<'_> {
@@ -228,16 +240,24 @@ impl Journey<'_> {
         let (namespace, identity, key) = (Arc::clone(&self.pod.namespace), Arc::clone(identity), key.clone());
         async move {
             let socket = worker.stock.dial(&namespace, key.peer);
+            let trust = worker.shared.identities.trust();
+            let chain = RefCell::new(Vec::new());
             let secure = async |io| {
                 stages.dialled_ns.set(monotonic_ns());
                 let connected = tls::connect(&identity, &key.expected, key.peer.ip(), io).await;
                 let stream = connected.map_err(|error| open_error(&error))?;
+                *chain.borrow_mut() = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+                let judged = trust.borrow().check(&chain.borrow(), identity.clock.unix());
+                judged.map_err(|untrusted| OpenError::Identity(untrusted.to_string().into()))?;
                 let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
                 worker.gauge.count_built(resumed);
                 stages.tls_ns.set(monotonic_ns());
                 Ok(stream)
             };
-            reference::connect(&worker.shared.tunnels, socket, secure).await
+            let tunnel = reference::connect(&worker.shared.tunnels, socket, secure).await?;
+            let lost = tls::lost(trust.clone(), chain.take(), identity.clock.clone());
+            tokio::task::spawn_local(cut_when(lost, tunnel.clone(), key));
+            Ok(tunnel)
         }
     }
 

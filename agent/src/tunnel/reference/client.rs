@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     os::fd::{AsFd, OwnedFd},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -17,7 +17,7 @@ use h2::{
     client::{Builder, Connection, ResponseFuture, SendRequest},
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
     drive::{Entered, Heartbeat, Life},
@@ -43,6 +43,8 @@ struct Link {
     settled: Cell<bool>,
     limit: usize,
     socket: Option<Arc<OwnedFd>>,
+    /// Told to end at once.
+    cut: Notify,
 }
 
 /// Dials, does TLS with `secure` and HTTP/2, each under its deadline. `secure` says which kind of failure it was:
@@ -97,6 +99,7 @@ pub async fn establish<S: Sealed>(
         settled: Cell::new(false),
         limit: settings.pooled_streams,
         socket,
+        cut: Notify::new(),
     };
     let tunnel = ReferenceTunnel(Rc::new(link));
     run(Box::pin(drive(connection, Pass::new(flusher), heartbeat, tunnel.0.clone())));
@@ -149,7 +152,11 @@ async fn drive<S: Sealed>(
     link: Rc<Link>,
 ) {
     let mut farewell = None;
+    let mut cut = pin!(link.cut.notified());
     let end = poll_fn(|context| {
+        if cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(TunnelEnd::Drained);
+        }
         if let Poll::Ready(end) = heartbeat.poll(context, &link.life) {
             // Idle closes in peace; if even that took until the next look, it is over.
             if end != TunnelEnd::Idle || farewell.is_some() {
@@ -256,6 +263,13 @@ impl ReferenceTunnel {
     #[must_use]
     pub fn end(&self) -> Option<TunnelEnd> {
         self.0.life.end()
+    }
+
+    /// Ends it at once, with all its streams.
+    pub fn cut(&self, why: Arc<str>) {
+        self.0.life.set_end(TunnelEnd::Broken(why));
+        self.0.requests.take();
+        self.0.cut.notify_one();
     }
 
     /// Queues the head of any request.
