@@ -18,6 +18,8 @@ pub const OUTBOUND_PORT: u16 = 15001;
 pub const INBOUND_PORT: u16 = 15006;
 /// HBONE, at each pod's own address.
 pub const TUNNEL_PORT: u16 = 15008;
+/// What the admin socket answers, on the loopback address, for port-forward: the port that ztunnel has for it.
+pub const ADMIN_PORT: u16 = 15000;
 
 /// Flags of `posthaste agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -79,6 +81,10 @@ pub struct AgentArguments {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:15020")]
     pub metrics_address: SocketAddr,
+    /// Loopback address where root may ask what --admin-socket answers: for `posthaste --node` through port-forward; port 15000
+    /// is what that looks for. Not served unless given.
+    #[arg(long, value_name = "IP:PORT", env = "POSTHASTE_ADMIN_ADDRESS", value_parser = loopback)]
+    pub admin_address: Option<SocketAddr>,
     /// Folder on a BPF file system for pinned programs, maps and links.
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/posthaste")]
     pub bpffs: PathBuf,
@@ -186,6 +192,16 @@ impl AgentArguments {
     pub fn worker_count(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.workers.map_or_else(cores, usize::from)
+    }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| format!("`{text}` is not an address with a port"))?;
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => Ok(address),
+        _ => Err(format!(
+            "`{text}` is no IPv4 loopback address: others could read what goes on; give 127.0.0.1:{ADMIN_PORT}"
+        )),
     }
 }
 

@@ -10,7 +10,7 @@ use clap::Parser;
 use posthaste::{
     bpf,
     ca::{self, AuthorityOptions, CaOptions, SigningOptions, cluster::ClusterOptions},
-    cli::{self, Arguments, Command},
+    cli::{self, Arguments, Command, cluster::place::is_plugin},
     config::{CaAction, CaArguments, ClusterArguments},
     node,
     observe::views::RequirementView,
@@ -21,12 +21,13 @@ use tokio::signal::unix::{SignalKind, signal};
 const CA_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15012);
 
 fn main() -> ExitCode {
-    let Arguments { options, command } = Arguments::parse();
+    let Arguments { mut options, command } = Arguments::parse();
+    options.place.plugin = is_plugin(std::env::args().next().as_deref());
     let result = match command {
         Command::Inspect(command) => return cli::run(&options, &command, &requirements),
         Command::Agent(arguments) => {
             log(&arguments.log);
-            node::run(*arguments, options.admin_socket).map_err(|error| error.to_string())
+            node::run(*arguments, options.place.admin_socket).map_err(|error| error.to_string())
         }
         Command::Ca(arguments) => authority(*arguments),
     };

@@ -10,7 +10,7 @@ use std::io::Write;
 
 /// Asks and shows.
 pub(super) fn show(options: &Options, out: &mut dyn Write) -> Result<(), CliError> {
-    let certificates: Vec<CertificateView> = client::ask(&options.admin_socket, "/certs")?;
+    let certificates: Vec<CertificateView> = client::ask(&options.place, "/certs")?;
     let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
     present(options, &certificates, out, |fit| table(&certificates, now, fit))
 }

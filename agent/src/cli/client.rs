@@ -1,13 +1,13 @@
-//! Asks the agent over its Unix socket: one HTTP/1.0 request, one bounded answer.
+//! Asks an agent, over its Unix socket or through a cluster: one HTTP/1.0 request, one bounded answer.
 
 use serde::de::DeserializeOwned;
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
     time::Duration,
 };
 
+use super::cluster::{ClusterError, forward, place::Place};
 use crate::observe::{http::VERSION_HEADER, views::ADMIN_VERSION};
 
 /// Bytes of an answer.
@@ -22,21 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum ClientError {
     /// Nobody listens.
     #[error("no agent at {0}: start `posthaste agent`, or name its socket with --admin-socket")]
-    NoAgent(PathBuf),
+    NoAgent(String),
     /// Not ours.
     #[error("no permission for {0}: the socket belongs to the agent's user; try sudo")]
-    Permission(PathBuf),
+    Permission(String),
     /// Broken on the way.
     #[error("the agent at {path} did not answer: {source}")]
     Broken {
-        /// The socket.
-        path: PathBuf,
+        /// Where it is.
+        path: String,
         /// What the system said.
         source: io::Error,
     },
+    /// There is no way to it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// Something else listens there.
     #[error("what listens at {0} is not a posthaste agent")]
-    NotAnAgent(PathBuf),
+    NotAnAgent(String),
     /// The agent said no.
     #[error("the agent answered {status}: {body}")]
     Status {
@@ -62,19 +65,19 @@ pub enum ClientError {
 ///
 /// # Errors
 /// See [`ClientError`].
-pub fn ask<T: DeserializeOwned>(socket: &Path, target: &str) -> Result<T, ClientError> {
-    serde_json::from_slice(&fetch(socket, target)?).map_err(ClientError::Shape)
+pub fn ask<T: DeserializeOwned>(place: &Place, target: &str) -> Result<T, ClientError> {
+    serde_json::from_slice(&fetch(place, target)?).map_err(ClientError::Shape)
 }
 
 /// Asks for `target` and gives the answer's bytes.
 ///
 /// # Errors
 /// See [`ClientError`].
-pub fn fetch(socket: &Path, target: &str) -> Result<Vec<u8>, ClientError> {
+pub fn fetch(place: &Place, target: &str) -> Result<Vec<u8>, ClientError> {
     let mut answer = Vec::new();
-    let read = connect(socket, target).and_then(|stream| stream.take(ANSWER).read_to_end(&mut answer));
-    read.map_err(|source| broken(socket, source))?;
-    check(socket, &answer).map(<[u8]>::to_vec)
+    let read = connect(place, target)?.take(ANSWER).read_to_end(&mut answer);
+    read.map_err(|source| broken(place, source))?;
+    check(place, &answer).map(<[u8]>::to_vec)
 }
 
 /// Asks for `target` and gives each line of the answer to `take` as it comes, until it wants no more (false) or the agent ends
@@ -83,25 +86,25 @@ pub fn fetch(socket: &Path, target: &str) -> Result<Vec<u8>, ClientError> {
 /// # Errors
 /// See [`ClientError`]; what `take` could not write comes back in the answer.
 pub fn follow(
-    socket: &Path,
+    place: &Place,
     target: &str,
     take: &mut dyn FnMut(&str) -> io::Result<bool>,
 ) -> Result<io::Result<()>, ClientError> {
-    let failed = |source| broken(socket, source);
-    let stream = connect(socket, target).map_err(failed)?;
+    let failed = |source| broken(place, source);
+    let stream = connect(place, target)?;
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let read = reader.by_ref().take(HEAD).read_until(b'\n', &mut head).map_err(failed)?;
         if read == 0 || head.len() as u64 >= HEAD {
-            return Err(ClientError::NotAnAgent(socket.to_owned()));
+            return Err(ClientError::NotAnAgent(place.to_string()));
         }
     }
-    if let Err(ClientError::Status { .. }) = check(socket, &head) {
+    if let Err(ClientError::Status { .. }) = check(place, &head) {
         reader.take(HEAD).read_to_end(&mut head).map_err(failed)?;
-        return check(socket, &head).map(|_| Ok(()));
+        return check(place, &head).map(|_| Ok(()));
     }
-    check(socket, &head)?;
+    check(place, &head)?;
     reader.get_ref().set_read_timeout(None).map_err(failed)?;
     let mut line = String::new();
     loop {
@@ -117,21 +120,21 @@ pub fn follow(
     }
 }
 
-fn broken(socket: &Path, source: io::Error) -> ClientError {
+fn broken(place: &Place, source: io::Error) -> ClientError {
     match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent(socket.to_owned()),
-        io::ErrorKind::PermissionDenied => ClientError::Permission(socket.to_owned()),
-        _ => ClientError::Broken { path: socket.to_owned(), source },
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent(place.to_string()),
+        io::ErrorKind::PermissionDenied => ClientError::Permission(place.to_string()),
+        _ => ClientError::Broken { path: place.to_string(), source },
     }
 }
 
 /// The body of an answer of ours that says 200.
-fn check<'a>(socket: &Path, answer: &'a [u8]) -> Result<&'a [u8], ClientError> {
+fn check<'a>(place: &Place, answer: &'a [u8]) -> Result<&'a [u8], ClientError> {
     let Some((status, version, body)) = parse(answer) else {
-        return Err(ClientError::NotAnAgent(socket.to_owned()));
+        return Err(ClientError::NotAnAgent(place.to_string()));
     };
     match version {
-        None => Err(ClientError::NotAnAgent(socket.to_owned())),
+        None => Err(ClientError::NotAnAgent(place.to_string())),
         Some(theirs) if theirs != ADMIN_VERSION.to_string() => Err(ClientError::OtherVersion { theirs }),
         Some(_) if status != 200 => {
             Err(ClientError::Status { status, body: String::from_utf8_lossy(body).trim().to_owned() })
@@ -140,12 +143,20 @@ fn check<'a>(socket: &Path, answer: &'a [u8]) -> Result<&'a [u8], ClientError> {
     }
 }
 
-fn connect(socket: &Path, target: &str) -> io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(socket)?;
+fn connect(place: &Place, target: &str) -> Result<UnixStream, ClientError> {
+    let stream = if place.is_cluster() {
+        forward::dial(place)?
+    } else {
+        UnixStream::connect(&place.admin_socket).map_err(|source| broken(place, source))?
+    };
+    let asked = request(&stream, target);
+    asked.map(|()| stream).map_err(|source| broken(place, source))
+}
+
+fn request(mut stream: &UnixStream, target: &str) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {target} HTTP/1.0\r\nhost: agent\r\n\r\n")?;
-    Ok(stream)
+    write!(stream, "GET {target} HTTP/1.0\r\nhost: agent\r\n\r\n")
 }
 
 /// Status, version of the admin answers, body.
@@ -182,7 +193,8 @@ mod tests {
 
     #[test]
     fn says_that_nobody_listens() {
-        let error = fetch(Path::new("/nonexistent/admin.sock"), "/status").unwrap_err().to_string();
+        let place = Place { admin_socket: "/nonexistent/admin.sock".into(), ..Place::default() };
+        let error = fetch(&place, "/status").unwrap_err().to_string();
         assert!(error.contains("no agent at /nonexistent/admin.sock"), "{error}");
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn show(
             present(options, &joined, out, |fit| joined::text(&joined, fit))?;
             continue;
         }
-        let view: ConnectionsView = client::ask(&options.admin_socket, &target)?;
+        let view: ConnectionsView = client::ask(&options.place, &target)?;
         if arguments.watch && options.output != Output::Json && terminal::is_terminal() {
             // To the corner, and clear what is below.
             out.write_all(b"\x1b[H\x1b[J")?;

@@ -57,8 +57,8 @@ pub(super) fn show(
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     let mut views = Vec::new();
-    for socket in options.sockets() {
-        views.push(client::ask::<CoverageView>(socket, "/coverage")?);
+    for place in options.places() {
+        views.push(client::ask::<CoverageView>(&place, "/coverage")?);
     }
     let whole = whole(views, arguments.namespace.as_deref());
     present(options, &whole, out, |fit| text(&whole, fit))

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 /// Asks and prints object by object, since a large cluster has a hundred thousand endpoints.
 pub(super) fn show(options: &Options, out: &mut dyn Write) -> Result<(), CliError> {
-    let written = client::follow(&options.admin_socket, "/objects", &mut |line| {
+    let written = client::follow(&options.place, "/objects", &mut |line| {
         if !line.is_empty() {
             write_object(options.output, line, out)?;
         }

@@ -26,7 +26,7 @@ pub(super) fn show(
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     let parts = [("service", &arguments.service), ("namespace", &arguments.namespace)];
-    let ports: Vec<EndpointsView> = client::ask(&options.admin_socket, &target("/endpoints", parts))?;
+    let ports: Vec<EndpointsView> = client::ask(&options.place, &target("/endpoints", parts))?;
     present(options, &ports, out, |fit| text(&ports, fit))?;
     match &arguments.service {
         Some(service) if ports.is_empty() => Err(CliError::NoService(service.clone())),

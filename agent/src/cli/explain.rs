@@ -11,7 +11,7 @@ use crate::observe::{
     query::encode,
     views::{ChanceView, EndpointsView, ExplainView, OutcomeView, StepView},
 };
-use std::{io::Write, path::Path};
+use std::io::Write;
 
 /// Who calls what.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -60,10 +60,9 @@ fn trace(options: &Options, id: &str, out: &mut dyn Write) -> Result<(), CliErro
 
 /// Of several agents the one that has the pod answers.
 fn ask(options: &Options, target: &str) -> Result<ExplainView, ClientError> {
-    let sockets: Vec<&Path> = options.sockets().collect();
-    let mut last = Err(ClientError::NoAgent(options.admin_socket.clone()));
-    for socket in sockets {
-        last = client::ask(socket, target);
+    let mut last = Err(ClientError::NoAgent(options.place.to_string()));
+    for place in options.places() {
+        last = client::ask(&place, target);
         match &last {
             Err(ClientError::Status { status: 404, .. }) => {}
             _ => return last,

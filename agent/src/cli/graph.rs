@@ -85,8 +85,8 @@ pub(super) fn show(
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     let mut found = Vec::new();
-    for socket in options.sockets() {
-        found.extend(samples::read(&String::from_utf8_lossy(&client::fetch(socket, "/metrics")?)));
+    for place in options.places() {
+        found.extend(samples::read(&String::from_utf8_lossy(&client::fetch(&place, "/metrics")?)));
     }
     let graph = graph(&found, arguments.namespace.as_deref());
     let text = match (options.output, arguments.format) {

@@ -33,8 +33,8 @@ pub(super) struct Joined {
 /// Asks all agents for `target` of `/connections` and joins what they say, the newest first.
 pub(super) fn ask(options: &Options, target: &str) -> Result<Vec<Joined>, CliError> {
     let mut records = Vec::new();
-    for socket in options.sockets() {
-        let view: ConnectionsView = client::ask(socket, target)?;
+    for place in options.places() {
+        let view: ConnectionsView = client::ask(&place, target)?;
         records.extend(view.connections);
     }
     Ok(join(records))

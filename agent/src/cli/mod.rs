@@ -7,13 +7,14 @@ use crate::{
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
 pub mod certs;
 pub mod check;
 pub mod client;
+pub mod cluster;
 pub mod connections;
 pub mod coverage;
 pub mod dump;
@@ -31,6 +32,8 @@ pub mod terminal;
 pub mod top;
 pub mod units;
 pub mod workloads;
+
+use cluster::{ClusterError, place::Place};
 
 /// Where an agent listens unless it is told otherwise.
 pub const ADMIN_SOCKET: &str = "/run/posthaste/admin.sock";
@@ -51,9 +54,9 @@ pub struct Arguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Of every command")]
 pub struct Options {
-    /// Unix socket of the agent
-    #[arg(long, global = true, env = "POSTHASTE_ADMIN_SOCKET", default_value = ADMIN_SOCKET, value_name = "PATH")]
-    pub admin_socket: PathBuf,
+    /// Which agent is asked.
+    #[command(flatten)]
+    pub place: Place,
     /// Unix socket of another agent, for what several know (`explain`, `coverage`, `graph`, `connections --joined`); may be given several times
     #[arg(long = "peer-socket", global = true, value_name = "PATH")]
     pub peer_sockets: Vec<PathBuf>,
@@ -66,9 +69,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// The agent's socket, then those of other agents.
-    fn sockets(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&*self.admin_socket).chain(self.peer_sockets.iter().map(|path| &**path))
+    /// Where the agent is, then where other agents are.
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let others = self.peer_sockets.iter();
+        let others = others.map(|path| Place { admin_socket: path.clone(), ..Place::default() });
+        std::iter::once(self.place.clone()).chain(others)
     }
 }
 
@@ -124,13 +129,18 @@ pub enum Inspect {
     Certs,
     /// The objects that the agent goes by, as manifests: `posthaste agent --manifests` replays them at a desk
     Dump,
-    /// Can this kernel and machine run the agent: what is needed, what is missing, what to do
-    Check,
     /// How the agent is, as an exit status for probes
     Probe {
         /// What to ask
         what: probe::Probe,
     },
+    /// Can this kernel and machine run the agent: what is needed, what is missing, what to do. With --context, --kubeconfig or as
+    /// a plug-in of kubectl: can the mesh work in that cluster
+    Check,
+    /// Install the mesh in a cluster, or print the objects that it is made of
+    Install(cluster::install::InstallArguments),
+    /// Enrol a namespace of a cluster, or show what that would change
+    Enroll(cluster::enroll::EnrollArguments),
     /// The CustomResourceDefinitions of the mesh, for `kubectl apply --server-side -f -`
     Crds,
     /// Completions for a shell
@@ -154,6 +164,9 @@ pub enum CliError {
     /// Nothing of that name.
     #[error("no service `{0}`: `posthaste services` lists those that this agent knows")]
     NoService(String),
+    /// The cluster could not be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The answer could not be shown.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -209,6 +222,9 @@ pub fn execute(
             out.write_all(text.as_bytes())?;
         }
         Inspect::Probe { what } => return probe::show(options, *what, out),
+        Inspect::Install(arguments) => cluster::install::run(options, arguments, out)?,
+        Inspect::Enroll(arguments) => cluster::enroll::run(options, arguments, out)?,
+        Inspect::Check if options.place.is_cluster() => return cluster::check::run(options, out),
         Inspect::Check => return check::show(options, &requirements(), out),
         Inspect::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "posthaste", out);
@@ -252,6 +268,19 @@ mod tests {
         let arguments =
             Arguments::try_parse_from(["posthaste", "connections", "-o", "json", "--closed"]).unwrap();
         assert_eq!(arguments.options.output, Output::Json);
+    }
+
+    #[test]
+    fn which_agent_stands_before_the_command() {
+        let line = ["posthaste", "--pod", "shop/web", "connections", "--pod", "db"];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        assert_eq!(arguments.options.place.pod.as_deref(), Some("shop/web"));
+        let Command::Inspect(Inspect::Connections(connections)) = arguments.command else {
+            panic!("another command")
+        };
+        assert_eq!(connections.pod.as_deref(), Some("db"));
+        let both = Arguments::try_parse_from(["posthaste", "--pod", "shop/web", "--node", "one", "status"]);
+        assert!(both.is_err());
     }
 
     #[test]

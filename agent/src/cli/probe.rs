@@ -20,6 +20,6 @@ pub(super) fn show(options: &Options, probe: Probe, out: &mut dyn Write) -> Resu
         Probe::Live => "/healthz",
         Probe::Ready => "/readyz",
     };
-    out.write_all(&client::fetch(&options.admin_socket, page)?)?;
+    out.write_all(&client::fetch(&options.place, page)?)?;
     Ok(ExitCode::SUCCESS)
 }

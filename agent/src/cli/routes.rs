@@ -27,7 +27,7 @@ pub(super) fn show(
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     let target = target("/routes", [("service", &arguments.service), ("namespace", &arguments.namespace)]);
-    let routes: Vec<RoutesView> = client::ask(&options.admin_socket, &target)?;
+    let routes: Vec<RoutesView> = client::ask(&options.place, &target)?;
     let of = arguments.service.as_ref().map_or(String::new(), |service| format!(" for `{service}`"));
     present(options, &routes, out, |fit| {
         if routes.is_empty() { format!("no routes{of}\n") } else { text(&routes, fit) }

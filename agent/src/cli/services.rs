@@ -25,7 +25,7 @@ pub(super) fn show(
     arguments: &ServicesArguments,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
-    let mut services: Vec<ServiceView> = client::ask(&options.admin_socket, "/services")?;
+    let mut services: Vec<ServiceView> = client::ask(&options.place, "/services")?;
     services.retain(|service| {
         arguments.namespace.as_ref().is_none_or(|namespace| *namespace == service.namespace)
     });

@@ -10,7 +10,7 @@ use std::io::Write;
 
 /// Asks and shows.
 pub(super) fn show(options: &Options, out: &mut dyn Write) -> Result<(), CliError> {
-    let view: StatusView = client::ask(&options.admin_socket, "/status")?;
+    let view: StatusView = client::ask(&options.place, "/status")?;
     present(options, &view, out, |fit| text(&view, fit))
 }
 

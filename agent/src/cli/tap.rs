@@ -45,7 +45,7 @@ pub(super) fn show(options: &Options, arguments: &TapArguments, out: &mut dyn Wr
             left.set(left.get().saturating_sub(u64::from(is_request(&value))));
             Ok(left.get() > 0)
         };
-        client::follow(&options.admin_socket, &request(arguments, left.get()), &mut take)??;
+        client::follow(&options.place, &request(arguments, left.get()), &mut take)??;
     }
     Ok(())
 }

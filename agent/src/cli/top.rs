@@ -60,11 +60,11 @@ struct Rate {
 /// Asks and shows until Ctrl-C.
 pub(super) fn show(options: &Options, arguments: &TopArguments, out: &mut dyn Write) -> Result<(), CliError> {
     let turns = if arguments.once { 1 } else { arguments.count.unwrap_or(u64::MAX) };
-    let mut before: Vec<TopView> = client::ask(&options.admin_socket, "/top")?;
+    let mut before: Vec<TopView> = client::ask(&options.place, "/top")?;
     let mut asked = Instant::now();
     for _ in 0..turns {
         std::thread::sleep(Duration::from_secs_f64(arguments.interval));
-        let now: Vec<TopView> = client::ask(&options.admin_socket, "/top")?;
+        let now: Vec<TopView> = client::ask(&options.place, "/top")?;
         let seconds = asked.elapsed().as_secs_f64();
         asked = Instant::now();
         let rates = rates(&before, &now, seconds, arguments);

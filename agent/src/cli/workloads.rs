@@ -21,7 +21,7 @@ pub(super) fn show(
     arguments: &WorkloadsArguments,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
-    let mut pods: Vec<WorkloadView> = client::ask(&options.admin_socket, "/workloads")?;
+    let mut pods: Vec<WorkloadView> = client::ask(&options.place, "/workloads")?;
     pods.retain(|pod| arguments.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace));
     present(options, &pods, out, |fit| table(&pods, fit))
 }

@@ -48,6 +48,14 @@ pub enum ServerError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What the socket answers, for port-forward.
+    #[error("cannot listen on --admin-address {address}: {source}; give a free port of the loopback address")]
+    AdminAddress {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The socket's folder.
     #[error("cannot make the folder of --admin-socket {path}: {source}")]
     Folder {
@@ -114,7 +122,13 @@ pub async fn start(
     let private = admin::listen(admin_socket)?;
     let answers = admin::public_answers(Arc::clone(&sources), Arc::clone(&metrics));
     tokio::spawn(http::serve(Listener::Tcp(public), answers));
-    tokio::spawn(http::serve(private, admin::admin_answers(sources, metrics)));
+    let answers = admin::admin_answers(sources, metrics);
+    if let Some(address) = arguments.admin_address {
+        let own = listen(address, arguments.stand_by)
+            .map_err(|source| ServerError::AdminAddress { address, source })?;
+        tokio::spawn(http::serve(Listener::Own(own), Arc::clone(&answers)));
+    }
+    tokio::spawn(http::serve(private, answers));
     Ok(())
 }
 

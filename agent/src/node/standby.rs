@@ -118,6 +118,7 @@ impl Drop for Server {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::cli::{client, cluster::place::Place};
 
     #[tokio::test]
     async fn the_second_waits_for_the_first_and_says_so() {
@@ -129,8 +130,8 @@ mod tests {
             async move { wait(&state, &socket).await }
         });
         let ask = |target: &'static str| {
-            let socket = socket.clone();
-            tokio::task::spawn_blocking(move || crate::cli::client::fetch(&socket, target))
+            let place = Place { admin_socket: socket.clone(), ..Place::default() };
+            tokio::task::spawn_blocking(move || client::fetch(&place, target))
         };
         for _ in 0..500 {
             if socket.exists() {

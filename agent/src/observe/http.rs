@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server for machines and people on the control runtime: GET only, bounded connections, bounded time. It never
 //! reads a request's body.
 
-use super::exposition;
+use super::{exposition, peer_uid};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Bytes, Frame, SizeHint},
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
     fmt, io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -142,6 +143,8 @@ pub type Answers = Arc<dyn Fn(&str, &str) -> Answer + Send + Sync>;
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
+    /// TCP on the loopback address, for processes of our own user (root) only.
+    Own(TcpListener),
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -175,8 +178,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 async fn accept(listener: &Listener) -> io::Result<Box<dyn Io>> {
     Ok(match listener {
         Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
+        Listener::Own(listener) => loop {
+            let (stream, peer) = listener.accept().await?;
+            // Another's connection is closed without a word.
+            if is_own(peer, stream.local_addr()?) {
+                break Box::new(stream);
+            }
+        },
         Listener::Unix(listener) => Box::new(listener.accept().await?.0),
     })
+}
+
+fn is_own(peer: SocketAddr, local: SocketAddr) -> bool {
+    let (SocketAddr::V4(peer), SocketAddr::V4(local)) = (peer, local) else { return false };
+    peer_uid::of(peer, local).is_ok_and(|uid| uid == Some(rustix::process::geteuid().as_raw()))
 }
 
 async fn carry(io: Box<dyn Io>, answers: Answers) {

@@ -53,6 +53,7 @@ mod json;
 mod line;
 pub mod metrics;
 pub mod otlp;
+mod peer_uid;
 pub(crate) mod query;
 pub mod reason;
 mod request_answers;

@@ -340,10 +340,11 @@ fn commands_show_what_the_admin_socket_says() {
 
     let status = run(&socket, &["status"]).unwrap();
     assert!(status.contains("no: no complete snapshot"), "{status}");
-    let not_ready = cli::client::fetch(&socket, "/readyz").unwrap_err().to_string();
+    let place = cli::cluster::place::Place { admin_socket: socket.clone(), ..Default::default() };
+    let not_ready = cli::client::fetch(&place, "/readyz").unwrap_err().to_string();
     assert!(not_ready.contains("503"), "{not_ready}");
     sources.snapshot.store(Arc::new(Snapshot { generation: 1, ..Snapshot::default() }));
-    assert_eq!(cli::client::fetch(&socket, "/readyz").unwrap(), b"ready\n");
+    assert_eq!(cli::client::fetch(&place, "/readyz").unwrap(), b"ready\n");
 
     let table = run(&socket, &["connections", "--columns", "200"]).unwrap();
     assert!(table.contains("shop/cart-1") && table.contains("catalog.shop"), "{table}");
@@ -363,7 +364,7 @@ fn commands_show_what_the_admin_socket_says() {
         assert!(run(&socket, &[command]).unwrap().starts_with("no "), "{command}");
     }
     assert!(
-        String::from_utf8(cli::client::fetch(&socket, "/metrics").unwrap())
+        String::from_utf8(cli::client::fetch(&place, "/metrics").unwrap())
             .unwrap()
             .contains("# TYPE posthaste_ready gauge\n")
     );

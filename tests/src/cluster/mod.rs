@@ -12,7 +12,7 @@ pub use client::{Answer, Client};
 pub use mirror::{Mirror, Shared};
 
 use crate::{
-    Doing, Fault, Running, Site, tools,
+    Doing, Fault, Running, Site, agent, tools,
     wait::{eventually_within, holds},
 };
 use rustix::process::Signal;
@@ -185,10 +185,33 @@ impl Cluster {
     /// # Errors
     /// It failed; says what it printed.
     pub fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<String, Fault> {
-        let mut command = self.site.command(tools::program("kubectl", "kubectl")?)?;
-        command.env("KUBECONFIG", kubeconfig).args(arguments);
         // Its cache of discovery answers is the world's as well.
-        command.arg("--cache-dir").arg(self.folder.join("kubectl-cache"));
+        let cache = self.folder.join("kubectl-cache").display().to_string();
+        self.kubectl_with(kubeconfig, &[], &[arguments, &["--cache-dir", &cache]].concat())
+    }
+
+    /// The same with variables of the environment and nothing added to the line.
+    ///
+    /// # Errors
+    /// It failed; says what it printed.
+    pub fn kubectl_with(
+        &self,
+        kubeconfig: &Path,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Result<String, Fault> {
+        let mut command = self.site.command(tools::program("kubectl", "kubectl")?)?;
+        command.env("KUBECONFIG", kubeconfig).envs(variables.iter().copied()).args(arguments);
+        self.site.launch(command)?.finish(Duration::from_secs(60))?.success()
+    }
+
+    /// Runs `posthaste` as somebody at a desk: with a kubeconfig, from where the API server is reached.
+    ///
+    /// # Errors
+    /// It failed; says what it printed.
+    pub fn posthaste(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<String, Fault> {
+        let mut command = self.site.command(agent::binary()?)?;
+        command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
         self.site.launch(command)?.finish(Duration::from_secs(60))?.success()
     }
 

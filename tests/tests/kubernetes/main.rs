@@ -5,6 +5,7 @@
 mod authority;
 mod captured;
 mod deployed;
+mod outside;
 mod refusals;
 mod requester;
 mod rotation;

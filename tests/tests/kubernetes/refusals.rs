@@ -86,10 +86,23 @@ fn invalid() -> Vec<Value> {
             json!({"spec": {"targetRefs": [{"kind": "Service", "name": "nobody"}], "retry": {"attempts": 1}}}),
         ),
         of(
+            "posthaste.dev/v1alpha1",
+            "AuthorizationPolicy",
+            "bad-callers",
+            json!({"spec": {"action": "DENY", "targetRefs": [{"kind": "Service", "name": "nobody"}]}}),
+        ),
+        of(
+            "gateway.networking.x-k8s.io/v1alpha1",
+            "XBackendTrafficPolicy",
+            "bad-budget",
+            json!({"spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "nobody"}],
+                "retryConstraint": {"budget": {"percent": 20, "interval": "10s"}}}}),
+        ),
+        of(
             gateway,
             "HTTPRoute",
             "bad-http",
-            json!({"spec": {"parentRefs": service("server"), "rules": [{"backendRefs": [{"name": "nobody", "port": 80}]}]}}),
+            json!({"spec": {"parentRefs": service("bad-service"), "rules": [{"backendRefs": [{"name": "nobody", "port": 80}]}]}}),
         ),
         of(
             gateway,

@@ -6,7 +6,7 @@ use posthaste_tests::{
     eventually,
     wait::holds,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 struct Served {
@@ -96,13 +96,26 @@ fn the_examples_fit_the_schema_and_a_bad_value_does_not() {
         }
     }
     assert!(count >= 3, "{count}");
-    let bad = json!({
-        "apiVersion": "posthaste.dev/v1alpha1", "kind": "TrafficPolicy",
-        "metadata": {"name": "bad", "namespace": "shop"},
-        "spec": {"targetRefs": [{"kind": "Service", "name": "web"}], "retry": {"attempts": 11}},
-    });
-    let refused = cluster.apply(&bad).unwrap_err().to_string();
-    assert!(refused.contains("spec.retry.attempts"), "{refused}");
+    let policy = |spec: Value| ("posthaste.dev/v1alpha1", "TrafficPolicy", spec);
+    let target = json!([{"kind": "Service", "name": "web"}]);
+    let grant = json!({"from": [], "to": [{"group": "", "kind": "Service"}]});
+    let refusals = [
+        (policy(json!({"targetRefs": target, "retry": {"attempts": 11}})), "spec.retry.attempts"),
+        (policy(json!({"targetRefs": target, "retry": {"codes": [200]}})), "spec.retry.codes[0]"),
+        (policy(json!({"targetRefs": target, "hedging": {"delay": "soon"}})), "spec.hedging.delay"),
+        (
+            policy(json!({"targetRefs": target, "loadBalancer": {"type": "ConsistentHash"}})),
+            "consistentHash is given with type ConsistentHash",
+        ),
+        (policy(json!({"targetRefs": [{"kind": "Pod", "name": "web"}]})), "spec.targetRefs[0].kind"),
+        (("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", grant), "spec.from"),
+    ];
+    for ((version, kind, spec), words) in refusals {
+        let metadata = json!({"name": "bad", "namespace": "shop"});
+        let bad = json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
+        let refused = cluster.apply(&bad).expect_err(words).to_string();
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
 }
 
 #[test]

@@ -127,25 +127,31 @@ fn the_namespace_label_gives_and_takes() {
 #[test]
 fn endpoints_come_and_go_under_load_without_a_failed_request() {
     let mut scene = Scene::start(&[("mtls", "strict")]);
-    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
     let others: Vec<Pod> = (0..3).map(|n| scene.mesh.pod("b", &format!("more-{n}")).unwrap()).collect();
-    let _echoes: Vec<_> = others.iter().map(|pod| peer::serve(pod, "echo", 8080).unwrap()).collect();
-    let mut failures = Vec::new();
-    for round in 0..8 {
-        let mut service = scene.service.clone();
-        service.endpoints.clear();
-        let all = [&scene.server, &others[0], &others[1], &others[2]];
-        let few = round % 4;
-        service.endpoints = all[..=few].iter().map(|pod| posthaste_tests::mesh::endpoint(pod)).collect();
-        scene.mesh.publish(&service).unwrap();
-        for _ in 0..10 {
-            let answer = scene.exchange(SECRET);
-            if answer["answer"] != SECRET {
-                failures.push(answer);
+    let to = scene.address();
+    let Scene { client, server, mut service, mut mesh } = scene;
+    let all = [&server, &others[0], &others[1], &others[2]];
+    let _echoes: Vec<_> = all.iter().map(|pod| peer::serve(pod, "echo", 8080).unwrap()).collect();
+    let report = std::thread::scope(|threads| {
+        let load = threads.spawn(|| peer::call(&client, "repeat", to, &["15000"]).unwrap());
+        for few in (0..4).chain((0..3).rev()).cycle() {
+            if load.is_finished() {
+                break;
             }
+            service.endpoints = all[..=few].iter().map(|pod| posthaste_tests::mesh::endpoint(pod)).collect();
+            mesh.publish(&service).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
         }
-    }
-    assert!(failures.is_empty(), "{failures:?}\n{}", scene.logs());
+        load.join().unwrap()
+    });
+    let logs = || format!("{}\n{}", mesh.a.log(), mesh.b.log());
+    assert!(report["failures"].as_object().unwrap().is_empty(), "{report}\n{}", logs());
+    let address = |pod: &Pod| pod.at(Family::V4, 8080).to_string();
+    eventually("connections to each of the endpoints in the access log", || {
+        let text = Value::Array(mesh.a.access_log()).to_string();
+        holds(all.iter().all(|pod| text.contains(&address(pod))), format!("{report}\n{}", logs()))
+    })
+    .unwrap();
 }
 
 #[test]
@@ -163,6 +169,10 @@ fn a_restarted_agent_goes_on_even_without_an_api_server() {
         wait_json(agent, &["status"], |status| mentions(status, &["api-server", "has not answered since"]))
             .unwrap();
     }
+    let minute =
+        peer::call_within(Duration::from_mins(2), &scene.client, "repeat", scene.address(), &["60000"]);
+    let minute = minute.unwrap();
+    assert!(minute["failures"].as_object().unwrap().is_empty(), "{minute}\n{}", scene.logs());
     scene.works();
     let sniffer = Sniffer::start(scene.mesh.world.bridge(), &[SECRET]).unwrap();
     scene.mesh.a.kill();

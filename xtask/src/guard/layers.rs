@@ -42,7 +42,7 @@ const OWNERS: [(&str, &[&str]); 8] = [
     ("aya_log", &["agent/src/bpf/"]),
     ("aya_ebpf", &["agent-ebpf/"]),
     ("aya_log_ebpf", &["agent-ebpf/"]),
-    ("kube", &["agent/src/control/", "agent/src/ca/", "tests/", "agent/tests/"]),
+    ("kube", &["agent/src/control/", "agent/src/ca/", "agent/src/cli/cluster/", "tests/", "agent/tests/"]),
     (
         "std::env",
         &[
@@ -69,7 +69,10 @@ const OWNERS: [(&str, &[&str]); 8] = [
             "tests/src/bench/",
         ],
     ),
-    ("k8s_openapi", &["agent/src/control/", "agent/src/ca/", "tests/", "agent/tests/"]),
+    (
+        "k8s_openapi",
+        &["agent/src/control/", "agent/src/ca/", "agent/src/cli/cluster/", "tests/", "agent/tests/"],
+    ),
 ];
 
 /// Tests may look from outside: a snapshot's tables read like Kubernetes, and the kernel is asked what is left.

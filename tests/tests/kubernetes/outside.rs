@@ -1,0 +1,269 @@
+//! The commands from outside: a kubeconfig, the right agent by node or pod, through the API server's own port-forward.
+
+use posthaste_tests::{
+    Cluster, Mesh, Site, World, agent,
+    cluster::{AGENT, SYSTEM},
+    eventually,
+    mesh::NAMESPACE,
+    wait::holds,
+};
+use serde_json::{Value, json};
+use std::{path::PathBuf, time::Duration};
+
+const ADMIN: &str = "127.0.0.1:15000";
+
+/// Two nodes whose agents have pods in the API, as their DaemonSet would make them; `/run/netns` stands for the node's network.
+fn prepare() -> Mesh {
+    let mut mesh = Mesh::prepare_in_cluster(&[]).unwrap();
+    {
+        let cluster = mesh.cluster.as_ref().unwrap().lock();
+        for (node, agent) in [("a", &mesh.a), ("b", &mesh.b)] {
+            let netns = agent.site.namespace().path().display().to_string();
+            cluster.apply(&agent_pod(node, &netns)).unwrap();
+        }
+    }
+    for agent in [&mut mesh.a, &mut mesh.b] {
+        agent.settings.extra.extend(["--admin-address", ADMIN].map(str::to_owned));
+    }
+    mesh.run().unwrap();
+    mesh
+}
+
+fn agent_pod(node: &str, netns: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("posthaste-agent-{node}"), "namespace": SYSTEM,
+            "labels": {"app.kubernetes.io/name": AGENT}, "annotations": {"posthaste.dev/netns": netns},
+        },
+        "spec": {"nodeName": node, "hostNetwork": true, "containers": [{"name": "agent", "image": "posthaste:0.1.0"}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+#[test]
+fn agents_are_asked_by_node_and_by_pod() {
+    let mut mesh = prepare();
+    let _client = mesh.pod("a", "client").unwrap();
+    let _server = mesh.pod("b", "server").unwrap();
+    let cluster = mesh.cluster.as_ref().unwrap().lock();
+    let admin = cluster.admin_kubeconfig();
+    let ask = |line: &[&str]| cluster.posthaste(&admin, line);
+    let status = |line: &[&str]| -> Value {
+        let text = ask(&[line, &["status", "-o", "json"]].concat()).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(status(&["--node", "a"])["node"], "a");
+    assert_eq!(status(&["--node", "b"])["node"], "b");
+    assert_eq!(status(&["--pod", "shop/server"])["node"], "b");
+    let workloads = ask(&["--pod", "shop/client", "workloads"]).unwrap();
+    assert!(workloads.contains("client"), "{workloads}");
+    let dump = ask(&["--node", "a", "dump"]).unwrap();
+    assert!(dump.contains("kind: Pod") && dump.contains("name: client"), "{dump}");
+    let refusals: [(&[&str], &[&str]); 4] = [
+        (&["status"], &["2 agents answer", "--node", "nodes: a, b"]),
+        (&["--node", "c", "status"], &["no agent on node c; agents are on a, b"]),
+        (&["--pod", "shop/nobody", "status"], &["nobody", "not found"]),
+        (&["--pod", "server", "status"], &["NAMESPACE/NAME"]),
+    ];
+    for (line, words) in refusals {
+        let said = ask(line).unwrap_err().to_string();
+        assert!(words.iter().all(|word| said.contains(word)), "{line:?}: {said}");
+    }
+}
+
+#[test]
+fn it_works_as_a_plugin_of_kubectl_with_the_rights_of_a_reader() {
+    let mesh = prepare();
+    let cluster = mesh.cluster.as_ref().unwrap().lock();
+    let folder = mesh.world.folder().join("plugins");
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = agent::binary().unwrap().canonicalize().unwrap();
+    std::os::unix::fs::symlink(program, folder.join("kubectl-posthaste")).unwrap();
+    let reader = cluster.kubeconfig_of(SYSTEM, "reader").unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let ask = || cluster.kubectl_with(&reader, &[("PATH", &path)], &["posthaste", "--node", "b", "status"]);
+    let denied = ask().unwrap_err().to_string();
+    assert!(denied.contains("pods is forbidden") && denied.contains("--context"), "{denied}");
+    let role = ["-n", SYSTEM, "create", "role", "reader", "--verb=list", "--resource=pods"];
+    cluster.kubectl(&role).unwrap();
+    let account = format!("--serviceaccount={SYSTEM}:reader");
+    cluster.kubectl(&["-n", SYSTEM, "create", "rolebinding", "reader", "--role=reader", &account]).unwrap();
+    eventually("the missing right to be named", || {
+        let said = ask().unwrap_err().to_string();
+        holds(said.contains("get and create pods/portforward in namespace posthaste-system"), said)
+    })
+    .unwrap();
+    let role =
+        ["-n", SYSTEM, "create", "role", "forwarder", "--verb=create,get", "--resource=pods/portforward"];
+    cluster.kubectl(&role).unwrap();
+    cluster
+        .kubectl(&["-n", SYSTEM, "create", "rolebinding", "forwarder", "--role=forwarder", &account])
+        .unwrap();
+    let shown = eventually("the right to count", ask).unwrap();
+    assert!(shown.contains('b') && shown.contains("ready"), "{shown}");
+}
+
+/// Whoever may use the node's network must not read what goes on in the mesh, unless it is root.
+#[test]
+fn the_loopback_port_answers_root_alone() {
+    let mesh = prepare();
+    let url = format!("http://{ADMIN}/status");
+    let run =
+        |line: &[&str]| mesh.a.site.start(line).unwrap().finish(Duration::from_secs(20)).unwrap().success();
+    let curl = ["curl", "--silent", "--show-error", "--max-time", "5", &url];
+    let answer = run(&curl).unwrap();
+    assert!(answer.contains("\"node\":\"a\""), "{answer}");
+    let stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    assert!(run(&[&stranger[..], &curl].concat()).is_err());
+}
+
+struct Served {
+    cluster: Cluster,
+    // Last: the server ends before its world.
+    _world: World,
+}
+
+fn serve() -> Served {
+    let world = World::create().unwrap();
+    let site: Site = world.site("api", 1, 3).unwrap();
+    let mut cluster = Cluster::prepare(site, world.folder());
+    cluster.start().unwrap();
+    Served { cluster, _world: world }
+}
+
+#[test]
+fn what_enrolling_would_change_is_said_before_it_is_done() {
+    let served = serve();
+    let cluster = &served.cluster;
+    let object = |version: &str, kind: &str, name: &str, rest: Value| {
+        let mut object =
+            json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}});
+        for (field, value) in rest.as_object().unwrap() {
+            object[field] = value.clone();
+        }
+        cluster.apply(&object).unwrap();
+    };
+    cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))
+        .unwrap();
+    cluster.running_pod(NAMESPACE, "web", "default", "a").unwrap();
+    let containers = json!([{"name": "main", "image": "main"}]);
+    object(
+        "v1",
+        "Pod",
+        "host",
+        json!({"spec": {"nodeName": "b", "hostNetwork": true, "containers": containers}, "status": {"phase": "Running"}}),
+    );
+    object("v1", "Service", "db", json!({"spec": {"ports": [{"port": 3306}]}}));
+    object(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        "narrow",
+        json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": [{"port": 8080}]}]}}),
+    );
+    let admin = cluster.admin_kubeconfig();
+    let enrol = |more: &[&str]| cluster.posthaste(&admin, &[&["enroll", NAMESPACE], more].concat());
+    let label = || {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+        cluster.read(&namespace).unwrap()["metadata"]["labels"]["posthaste.dev/mesh"].clone()
+    };
+    let said = enrol(&["--dry-run"]).unwrap();
+    for words in [
+        "web",
+        "captured, no restart",
+        "cannot be: host network",
+        "mysql speaks first",
+        "shop/narrow",
+        "15008",
+        "Would capture 1",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(label(), Value::Null, "a rehearsal changes nothing");
+    enrol(&[]).unwrap();
+    assert_eq!(label(), "enabled");
+    assert!(enrol(&["--dry-run"]).unwrap().contains("enrolled already"));
+    enrol(&["--undo"]).unwrap();
+    assert_eq!(label(), Value::Null);
+    let missing = cluster.posthaste(&admin, &["enroll", "nowhere"]).unwrap_err().to_string();
+    assert!(missing.contains("read namespace nowhere") && missing.contains("not found"), "{missing}");
+}
+
+#[test]
+fn check_names_what_keeps_the_mesh_from_working() {
+    let served = serve();
+    let cluster = &served.cluster;
+    let admin = cluster.admin_kubeconfig();
+    cluster.deploy("").unwrap();
+    let node = |name: &str, kernel: &str| {
+        let info = json!({"architecture": "amd64", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": kernel,
+            "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "linux", "osImage": "",
+            "systemUUID": ""});
+        let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"nodeInfo": info}});
+        cluster.apply(&object).unwrap();
+    };
+    node("a", "6.8.0-31-generic");
+    cluster.apply(&agent_pod("a", "/run/netns/none")).unwrap();
+    let good = cluster.posthaste(&admin, &["check"]).unwrap();
+    assert!(good.contains("Linux 6.8.0-31-generic") && good.contains("ready on 1 of 1"), "{good}");
+    assert!(good.contains("The mesh can work in this cluster."), "{good}");
+
+    node("old", "4.18.0-513.el8.x86_64");
+    let enrolled = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE,
+        "labels": {"posthaste.dev/mesh": "enabled", "istio-injection": "enabled"}}});
+    cluster.apply(&enrolled).unwrap();
+    cluster.running_pod(NAMESPACE, "web", "default", "a").unwrap();
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "narrow", "namespace": NAMESPACE},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": [{"port": 8080}]}]}});
+    cluster.apply(&policy).unwrap();
+    let cilium = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cilium-config", "namespace": "kube-system"},
+        "data": {"kube-proxy-replacement": "true", "bpf-lb-sock-hostns-only": "false"}});
+    cluster.apply(&cilium).unwrap();
+    let bad = cluster.posthaste(&admin, &["check"]).unwrap_err().to_string();
+    for words in [
+        "node old: Linux 4.18.0-513.el8.x86_64",
+        "node old has no agent",
+        "socketLB.hostNamespaceOnly=true",
+        "istio-injection",
+        "shop/narrow",
+        "15008",
+    ] {
+        assert!(bad.contains(words), "{words}: {bad}");
+    }
+}
+
+#[test]
+fn install_makes_what_the_manifests_make() {
+    let served = serve();
+    let cluster = &served.cluster;
+    let admin = cluster.admin_kubeconfig();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let kustomized = cluster.kubectl(&["kustomize", &folder.display().to_string()]).unwrap();
+    let printed = cluster.posthaste(&admin, &["install", "--dry-run"]).unwrap();
+    assert_eq!(sorted(&printed), sorted(&kustomized));
+    let applied = cluster.posthaste(&admin, &["install", "--set", "POSTHASTE_MTLS=strict"]).unwrap();
+    assert!(applied.contains("DaemonSet/posthaste-agent applied"), "{applied}");
+    let settings = cluster.kubectl(&["-n", SYSTEM, "get", "configmaps", "-o", "yaml"]).unwrap();
+    assert!(settings.contains("POSTHASTE_MTLS: strict"), "{settings}");
+    let file = cluster.file("printed.yaml", &printed).unwrap().display().to_string();
+    cluster
+        .kubectl(&["apply", "--server-side", "--validate=strict", "--force-conflicts", "-f", &file])
+        .unwrap();
+    let unknown = cluster.posthaste(&admin, &["install", "--dry-run", "--set", "MTLS=strict"]).unwrap_err();
+    assert!(unknown.to_string().contains("POSTHASTE_MTLS"), "{unknown}");
+}
+
+/// The objects as text, sorted; the ConfigMap's name ends in a hash that each makes in its own way.
+fn sorted(text: &str) -> Vec<String> {
+    let documents = serde_yaml_ng::Deserializer::from_str(text);
+    let objects = documents.map(|document| serde::Deserialize::deserialize(document).unwrap());
+    let objects: Vec<Value> = objects.filter(|object: &Value| !object.is_null()).collect();
+    let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+    let name = map["metadata"]["name"].as_str().unwrap().to_owned();
+    let mut texts: Vec<String> =
+        objects.iter().map(|object| object.to_string().replace(&name, "posthaste-settings")).collect();
+    texts.sort();
+    texts
+}
