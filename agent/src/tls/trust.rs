@@ -1,5 +1,4 @@
-//! What the certificate of a peer is judged by for as long as its tunnel stands: the roots of now, and what was revoked since. Pure, but
-//! for waiting for the next judgement.
+//! What the certificate of a peer is judged by for as long as its tunnel stands: the roots of now, and what was revoked since.
 
 use std::{future::pending, sync::Arc};
 
