@@ -212,6 +212,8 @@ fn by_name(text: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    // JSON is written where it is handed over.
+    #![allow(clippy::needless_pass_by_value)]
     use super::*;
     use serde_json::{Value, json};
 

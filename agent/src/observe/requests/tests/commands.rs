@@ -98,7 +98,7 @@ fn commands_show_routes_endpoints_rates_and_requests() {
     traffic.join().unwrap();
     let wrong = run(&socket, &["tap", "--status", "x"]).unwrap_err();
     assert!(wrong.contains("400") && wrong.contains("`status` is 404, 5xx or 500-503"), "{wrong}");
-    let place = crate::cli::cluster::place::Place { admin_socket: socket.clone(), ..Default::default() };
+    let place = crate::cli::cluster::place::Place { admin_socket: socket, ..Default::default() };
     let metrics = String::from_utf8(crate::cli::client::fetch(&place, "/metrics").unwrap()).unwrap();
     let breaker =
         "posthaste_breaker_requests{service=\"cart.shop.svc.cluster.local\",port=\"80\",family=\"ipv4\"} 0";
