@@ -59,7 +59,8 @@ fn one(
     policies: &[NetworkPolicy],
     pods: &[MeshedPod],
 ) -> Option<Blocked> {
-    let is_short = |rule: &Rule| !lets_tunnel_in(&rule.ports) && !is_outside(&rule.peers);
+    let is_short =
+        |rule: &Rule| is_of_tcp(&rule.ports) && !lets_tunnel_in(&rule.ports) && !is_outside(&rule.peers);
     let short: Vec<Rule> = rules(policy, direction).into_iter().filter(is_short).collect();
     let stranded = |pod: &&MeshedPod| {
         selects(policy, pod) && short.iter().any(|rule| !is_made_up(rule, pod, direction, policies))
@@ -124,11 +125,18 @@ fn namespace(policy: &NetworkPolicy) -> &str {
     policy.metadata.namespace.as_deref().unwrap_or("default")
 }
 
-/// No list of ports is all ports. A rule for other protocols alone (DNS over UDP) is none for connections of the mesh.
+/// A rule for other protocols alone (DNS over UDP) is none for connections of the mesh.
+fn is_of_tcp(ports: &[NetworkPolicyPort]) -> bool {
+    ports.is_empty() || of_tcp(ports).next().is_some()
+}
+
+/// No list of ports is all ports.
 fn lets_tunnel_in(ports: &[NetworkPolicyPort]) -> bool {
-    let is_tcp = |port: &&NetworkPolicyPort| port.protocol.as_deref().unwrap_or("TCP") == "TCP";
-    let tcp: Vec<&NetworkPolicyPort> = ports.iter().filter(is_tcp).collect();
-    tcp.is_empty() || tcp.iter().any(|port| holds_tunnel(port))
+    ports.is_empty() || of_tcp(ports).any(holds_tunnel)
+}
+
+fn of_tcp(ports: &[NetworkPolicyPort]) -> impl Iterator<Item = &NetworkPolicyPort> {
+    ports.iter().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP")
 }
 
 fn holds_tunnel(port: &NetworkPolicyPort) -> bool {
