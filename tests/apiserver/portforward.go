@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,7 @@ func (r podPortForwards) Connect(ctx context.Context, name string, _ apiruntime.
 		return nil, errors.NewBadRequest(fmt.Sprintf("unable to forward port because pod is not running. Current status=%v", pod.Status.Phase))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req = withPortsAsKubeletReadsThem(req)
 		options, err := portforward.NewV4Options(req)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -55,6 +57,20 @@ func (r podPortForwards) Connect(ctx context.Context, name string, _ apiruntime.
 		portforward.ServePortForward(w, req, namespaceForwarder(pod.Annotations[netnsAnnotation]), name, string(pod.UID),
 			options, 4*time.Hour, 30*time.Second, portforward.SupportedProtocols)
 	}), nil
+}
+
+// withPortsAsKubeletReadsThem names them "port", as the real server does on the way to kubelet (PodPortForwardOptions has "ports",
+// PortForwardLocation in pkg/registry/core/pod adds them as "port").
+func withPortsAsKubeletReadsThem(req *http.Request) *http.Request {
+	asked := req.URL.Query()
+	for _, ports := range asked["ports"] {
+		for _, port := range strings.Split(ports, ",") {
+			asked.Add(portforward.PortHeader, port)
+		}
+	}
+	req = req.Clone(req.Context())
+	req.URL.RawQuery = asked.Encode()
+	return req
 }
 
 // namespaceForwarder is the path of a network namespace; empty is the server's own.
