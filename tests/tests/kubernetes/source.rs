@@ -188,9 +188,6 @@ fn a_restarted_agent_goes_on_even_without_an_api_server() {
     })
     .unwrap();
     scene.cluster().start().unwrap();
-    let late = scene.mesh.pod("a", "late").unwrap();
-    let answer = peer::call(&late, "exchange", scene.address(), &[SECRET]).unwrap();
-    assert_eq!(answer["answer"], SECRET, "{answer}\n{}", scene.logs());
     for agent in [&scene.mesh.a, &scene.mesh.b] {
         // After a minute without an answer the next attempt is up to half a minute away.
         eventually_within(Duration::from_mins(2), "the API server to be followed again", || {
@@ -199,6 +196,14 @@ fn a_restarted_agent_goes_on_even_without_an_api_server() {
         })
         .unwrap();
     }
+    let late = scene.mesh.pod("a", "late").unwrap();
+    // Until it is captured it is refused.
+    eventually("calls of a new pod to work", || {
+        let answer =
+            peer::call(&late, "exchange", scene.address(), &[SECRET]).map_err(|fault| fault.to_string())?;
+        holds(answer["answer"] == SECRET, format!("{answer}\n{}", scene.logs()))
+    })
+    .unwrap();
     assert_eq!(sniffer.hits(), 0);
 }
 
