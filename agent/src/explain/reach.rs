@@ -66,9 +66,17 @@ pub(super) fn endpoint(
         let refused = Some(CloseReason::IdentityError);
         return chance(address, workload, probability, (Security::MutualTls, Some(pod)), refused);
     }
+    let else_plain = if pod.may_be_uncaptured(address.port()) {
+        "; plain text where nobody takes one, since nobody has said that the pod is captured"
+    } else {
+        ""
+    };
     told.step(
         "identity",
-        format!("{address}: a tunnel with mutual TLS; presented {own}, expected {}", pod.identity),
+        format!(
+            "{address}: a tunnel with mutual TLS; presented {own}, expected {}{else_plain}",
+            pod.identity
+        ),
     );
     let refused = arrival(world, pod, &here.workload, address, (true, request), told);
     chance(address, workload, probability, (Security::MutualTls, Some(pod)), refused)
@@ -107,7 +115,7 @@ pub(super) fn arrival(
             route::stream(world.snapshot, here, &Authority::Address(address), address.ip()).map(drop)
         }
         _ if tunnel => Ok(()),
-        _ => route::plaintext(pod.mtls, address, client).map(drop),
+        _ => route::plaintext(pod, address, client).map(drop),
     };
     let way = if tunnel { "the tunnel" } else { "plain text" };
     match decided {

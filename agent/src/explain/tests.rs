@@ -136,6 +136,28 @@ fn connections_end_where_they_would() {
 }
 
 #[test]
+fn a_port_with_a_mode_of_its_own_is_told_by_it() {
+    let of = |annotations: &str| {
+        let pod = "/run/netns/server}";
+        let objects = OBJECTS.replace(pod, &format!("/run/netns/server, {annotations}}}"));
+        assert_ne!(objects, OBJECTS);
+        build(&tests::inputs(&objects), &tests::context(), None).0
+    };
+    let (strict, permissive) = (OutcomeKind::Refused, OutcomeKind::Uncaptured);
+    for (annotations, at_80, at_81) in [
+        ("posthaste.dev/mtls-ports: 80=permissive", permissive, strict),
+        ("posthaste.dev/mtls: permissive, posthaste.dev/mtls-ports: 80=strict", strict, permissive),
+    ] {
+        let snapshot = of(annotations);
+        for (port, kind) in [(80, at_80), (81, at_81)] {
+            let query = format!("source=shop/probe&destination=10.0.0.2:{port}");
+            let view = ask_in(&snapshot, true, &query).unwrap();
+            assert_eq!(view.outcomes[0].kind, kind, "{annotations}, {port}: {view:#?}");
+        }
+    }
+}
+
+#[test]
 fn rules_are_chosen_or_passed_over_and_shares_add_up() {
     let view = ask("source=10.0.0.1&destination=web:80&path=/half/x&method=POST");
     let whys: Vec<_> = view.rules.iter().map(|rule| (rule.chosen, rule.why.as_deref())).collect();

@@ -43,9 +43,7 @@ pub fn choose<'snapshot, I: Incoming>(
 ) -> Result<Target<'snapshot>, CloseReason> {
     match arrival {
         Arrival::Captured { .. } => outbound(snapshot, destination),
-        Arrival::Plaintext { client, .. } => {
-            plaintext(here.workload.mtls_at(destination.port()), destination, client.ip())
-        }
+        Arrival::Plaintext { client, .. } => plaintext(&here.workload, destination, client.ip()),
         Arrival::Tunnelled { request, client, own, .. } => {
             let address = stream(snapshot, here, &request.head().authority, *own)?;
             Ok(Target::Application { address, client: client.ip() })
@@ -72,12 +70,12 @@ fn is_reserved(port: u16) -> bool {
     [OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT].contains(&port)
 }
 
-/// What becomes of a connection from outside that came without a tunnel.
+/// What becomes of a connection from outside to a pod that came without a tunnel.
 ///
 /// # Errors
 /// Why it is refused.
 pub fn plaintext<'any>(
-    mode: MtlsMode,
+    pod: &Workload,
     address: SocketAddr,
     client: IpAddr,
 ) -> Result<Target<'any>, CloseReason> {
@@ -85,7 +83,7 @@ pub fn plaintext<'any>(
     if address.ip().is_loopback() || is_reserved(address.port()) {
         return Err(CloseReason::NotCaptured);
     }
-    match mode {
+    match pod.mtls_at(address.port()) {
         MtlsMode::Permissive => Ok(Target::Application { address, client }),
         MtlsMode::Strict => Err(CloseReason::PlaintextRefused),
     }

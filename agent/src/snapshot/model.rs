@@ -67,10 +67,11 @@ impl Workload {
         self.mtls_ports.get(&port).copied().unwrap_or(self.mtls)
     }
 
-    /// Nobody has said that it is captured, and it takes plaintext: no agent may be on its node.
+    /// Nobody has said that it is captured, and it takes plaintext, also at this port: no agent may be on its node.
     #[must_use]
-    pub fn may_be_uncaptured(&self) -> bool {
-        !self.captured && self.mtls == MtlsMode::Permissive
+    pub fn may_be_uncaptured(&self, port: u16) -> bool {
+        let modes = [self.mtls, self.mtls_at(port)];
+        !self.captured && modes == [MtlsMode::Permissive; 2]
     }
 }
 

@@ -134,7 +134,9 @@ impl Journey<'_> {
             match &way {
                 Way::Plain => self.plain(address).await.map_err(Setback::There),
                 Way::Tunnel(pod, identity) => match self.through_tunnel(address, pod, identity).await {
-                    Err(OpenError::Dial(_)) if pod.may_be_uncaptured() => self.uncaptured(address, pod).await,
+                    Err(OpenError::Dial(_)) if pod.may_be_uncaptured(address.port()) => {
+                        self.uncaptured(address, pod).await
+                    }
                     opened => opened.map_err(|error| setback_of(&error)),
                 },
             }

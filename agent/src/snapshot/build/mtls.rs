@@ -71,7 +71,10 @@ fn ports(metadata: &Metadata, kind: &str, problems: &mut Vec<Problem>) -> Vec<(u
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
-    use crate::snapshot::{FailMode, build::tests::snapshot};
+    use crate::snapshot::{
+        FailMode,
+        build::{Context, PodScope, build, tests},
+    };
 
     #[test]
     fn the_closest_word_counts_and_a_mistyped_one_never_opens() {
@@ -103,10 +106,17 @@ mod tests {
                 "{{apiVersion: v1, kind: Namespace, metadata: {{name: shop, labels: {{posthaste.dev/mesh: enabled}}, annotations: {{{namespace}}}}}}}\n---\n\
                  {{apiVersion: v1, kind: Pod, metadata: {{name: x, namespace: shop, uid: u, annotations: {{{pod}}}}}, spec: {{nodeName: one}}}}\n"
             );
-            let (snapshot, problems) = snapshot(&yaml);
+            let (snapshot, problems) = tests::snapshot(&yaml);
             let local = &snapshot.local_pods["u"];
             let found = (local.workload.mtls, local.workload.mtls_at(80), local.fail_mode);
             assert_eq!(found, (wanted, at_80, fail_mode), "{namespace} / {pod}");
+            // A caller tries plain text only where both the pod and the port take it.
+            let plain = (wanted, at_80) == (Permissive, Permissive);
+            let far = yaml.replace("nodeName: one}", "nodeName: two}, status: {podIPs: [{ip: 10.0.0.9}]}");
+            let context = Context { pods: PodScope::OfThisNode, ..tests::context() };
+            let elsewhere = build(&tests::inputs(&far), &context, None).0;
+            let far = &elsewhere.workloads[&std::net::Ipv4Addr::new(10, 0, 0, 9).into()];
+            assert_eq!(far.may_be_uncaptured(80), plain, "{namespace} / {pod}");
             assert_eq!(problems.len(), count, "{problems:?}");
             assert_eq!(
                 snapshot.has_strict,
