@@ -106,7 +106,7 @@ fn text(view: &ConnectionsView, closed: bool, fit: Fit) -> String {
 }
 
 fn columns(closed: bool) -> [Column; 19] {
-    let column = |title, rank, least| Column { title, rank, least };
+    let column = Column::new;
     [
         column("DIR", 1, 3),
         column("SOURCE", 0, 12),

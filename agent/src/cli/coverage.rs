@@ -134,7 +134,7 @@ fn because(
 }
 
 fn text(whole: &Whole, fit: Fit) -> String {
-    let column = |title, rank, least| Column { title, rank, least };
+    let column = Column::new;
     let answer = if whole.everything_encrypted { "yes" } else { "no" };
     let mut text = format!("Is everything encrypted, as nodes {} see it? {answer}\n", whole.nodes.join(", "));
     whole.because.iter().for_each(|fact| text.push_str(&format!("  {fact}\n")));
@@ -168,7 +168,7 @@ fn text(whole: &Whole, fit: Fit) -> String {
 }
 
 fn pods(pods: &[PodCoverageView], fit: Fit) -> String {
-    let column = |title, rank, least| Column { title, rank, least };
+    let column = Column::new;
     let columns = [
         column("POD", 0, 12),
         column("CAPTURED", 0, 8),

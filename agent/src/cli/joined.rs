@@ -73,7 +73,7 @@ pub(super) fn text(all: &[Joined], fit: Fit) -> String {
     if all.is_empty() {
         return "no connections to show\n".to_owned();
     }
-    let column = |title, rank, least| Column { title, rank, least };
+    let column = Column::new;
     let columns = [
         column("SOURCE", 0, 12),
         column("DESTINATION", 0, 12),

@@ -22,6 +22,14 @@ pub struct Column {
     pub least: usize,
 }
 
+impl Column {
+    /// A column of that title, rank and least width.
+    #[must_use]
+    pub const fn new(title: &'static str, rank: u8, least: usize) -> Self {
+        Self { title, rank, least }
+    }
+}
+
 /// Rank of columns for the curious.
 pub const WIDE: u8 = u8::MAX;
 

@@ -21,7 +21,7 @@ use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
 use ::http::Version;
 use arrival::{Arrival, OverReference};
 use connect::Reached;
-use detect::Spoken;
+use detect::{Approach, Spoken};
 use route::Target;
 
 use crate::{
@@ -121,9 +121,10 @@ fn begin<'snapshot, I: Incoming>(
     record::note(record, &target);
     let admission = authorize::admit(snapshot, pod, here, arrival, &target, record)?;
     let declared = match (arrival, &target) {
-        (Arrival::Captured { .. }, Target::Service(port)) if port.protocol.is_http() => {
-            Some((port.protocol, port.protocol_why))
-        }
+        (Arrival::Captured { .. }, Target::Service(port)) => match detect::approach(port) {
+            Approach::Request(declared, why) => Some((declared, why)),
+            _ => None,
+        },
         _ => None,
     };
     Ok(Begun { destination, target, admission, declared })

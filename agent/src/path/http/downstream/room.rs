@@ -15,7 +15,7 @@ const KEPT: usize = 64;
 type Place<F> = Pin<Box<Option<F>>>;
 
 thread_local! {
-    /// For each kind of work its unused places, a `Vec<Place<F>>`. There is one kind but in tests.
+    /// For each kind of work its unused places, a `Vec<Place<F>>`. There are two: requests that the pod makes, and those that it is asked.
     static UNUSED: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
