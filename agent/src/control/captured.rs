@@ -3,7 +3,10 @@
 //! The namespace's label says what is wanted; this annotation says what is: it is written after the pod's listeners are in the kernel,
 //! and taken back when the pod is let go. An agent that dies takes nothing back.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::snapshot::{
     captured::{CAPTURED_ANNOTATION, node_of},
@@ -32,15 +35,27 @@ pub struct Change {
     pub value: Option<Arc<str>>,
 }
 
+/// What pods were made to say lately, by uid. The watch does not show it yet, and who goes by the watch alone leaves an annotation
+/// behind that was written the moment before the pod was let go.
+pub type Written = HashMap<Arc<str>, Option<Arc<str>>>;
+
 /// What leads from what the pods of this node say to what is so now. What an earlier agent of the node said of a pod that is still
 /// captured stays, so that an update of the agents is no storm of writes.
 #[must_use]
-pub fn changes<'pods>(pods: impl Iterator<Item = &'pods Pod>, node: &str, now: &CapturedPods) -> Vec<Change> {
-    pods.filter(|pod| *pod.node == *node).filter_map(|pod| change(pod, node, now)).collect()
+pub fn changes<'pods>(
+    pods: impl Iterator<Item = &'pods Pod>,
+    node: &str,
+    written: &Written,
+    now: &CapturedPods,
+) -> Vec<Change> {
+    pods.filter(|pod| *pod.node == *node).filter_map(|pod| change(pod, node, written, now)).collect()
 }
 
-fn change(pod: &Pod, node: &str, now: &CapturedPods) -> Option<Change> {
-    let said = pod.metadata.annotations.get(CAPTURED_ANNOTATION);
+fn change(pod: &Pod, node: &str, written: &Written, now: &CapturedPods) -> Option<Change> {
+    let said = match written.get(&pod.metadata.uid) {
+        Some(lately) => lately.as_deref(),
+        None => pod.metadata.annotations.get(CAPTURED_ANNOTATION).map(String::as_str),
+    };
     let value = match (now.pods.contains(&pod.metadata.uid), said) {
         (true, Some(said)) if node_of(said) == Some(node) => return None,
         (true, _) => Some(now.value.clone()),
@@ -85,7 +100,31 @@ mod tests {
             ));
             let uids = if captured { vec!["u".into()] } else { Vec::new() };
             let now = CapturedPods { value: value("one", 7), pods: uids.into_iter().collect() };
-            let found = changes(inputs.pods.iter().map(|pod| &**pod), "one", &now);
+            let found = changes(inputs.pods.iter().map(|pod| &**pod), "one", &Written::new(), &now);
+            let found = found.first().map(|change| change.value.as_deref().map(str::to_owned));
+            assert_eq!(found, told.map(|value| value.map(str::to_owned)), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_lately_counts_more_than_what_the_watch_says() {
+        // (what, annotation in the watch, written lately, captured, told)
+        let table = [
+            ("written, not seen yet, still captured", None, Some("one/7"), true, None),
+            ("written, not seen yet, let go", None, Some("one/7"), false, Some(None)),
+            ("taken back, still seen", Some("one/7"), None, false, None),
+            ("taken back, still seen, captured again", Some("one/7"), None, true, Some(Some("one/7"))),
+        ];
+        for (what, seen, lately, captured, told) in table {
+            let seen = seen.map(|value| format!(", annotations: {{posthaste.dev/captured: '{value}'}}"));
+            let inputs = inputs(&format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: x, namespace: shop, uid: u{}}}, spec: {{nodeName: one}}}}",
+                seen.unwrap_or_default()
+            ));
+            let uids = if captured { vec!["u".into()] } else { Vec::new() };
+            let now = CapturedPods { value: value("one", 7), pods: uids.into_iter().collect() };
+            let written = Written::from([("u".into(), lately.map(Arc::from))]);
+            let found = changes(inputs.pods.iter().map(|pod| &**pod), "one", &written, &now);
             let found = found.first().map(|change| change.value.as_deref().map(str::to_owned));
             assert_eq!(found, told.map(|value| value.map(str::to_owned)), "{what}");
         }

@@ -25,7 +25,7 @@ use crate::{
     snapshot::{Problem, captured::CAPTURED_ANNOTATION},
 };
 
-/// What was written is in the watch within this; it is not written again meanwhile.
+/// What was written is in the watch within this; it counts more than what the watch says meanwhile.
 const SETTLED: Duration = Duration::from_secs(5);
 /// After a write that failed.
 const AGAIN: Duration = Duration::from_secs(3);
@@ -111,13 +111,10 @@ impl Writer {
         }
         let reading = Arc::clone(&self.readings.borrow_and_update());
         let pods = reading.inputs.pods.iter().map(|pod| &**pod);
-        let changes = captured::changes(pods, &self.node, now);
         self.written.retain(|_, (_, at)| at.elapsed() < SETTLED);
+        let written = self.written.iter().map(|(uid, (value, _))| (uid.clone(), value.clone())).collect();
         let mut problem = None;
-        for change in changes {
-            if self.written.get(&change.uid).is_some_and(|(value, _)| *value == change.value) {
-                continue;
-            }
+        for change in captured::changes(pods, &self.node, &written, now) {
             match timeout(LIMIT, write(&self.client, &change)).await {
                 Ok(Ok(())) => {
                     self.written.insert(change.uid.clone(), (change.value.clone(), Instant::now()));
