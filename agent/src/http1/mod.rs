@@ -46,6 +46,9 @@ pub trait Sink {
     /// Writes from the front of the queue, advancing it. Ready when it is empty and nothing is held back.
     fn poll_write(&mut self, cx: &mut Context<'_>, queue: &mut VecDeque<Bytes>) -> Poll<io::Result<()>>;
 
+    /// What is written from now on is the last before [`Sink::finish`], and may wait for that to leave together with the end.
+    fn last(&mut self) {}
+
     /// Nothing more will be written (FIN, END_STREAM).
     fn finish(&mut self) -> io::Result<()>;
 

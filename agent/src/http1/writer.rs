@@ -110,7 +110,7 @@ impl<K: Sink> Writer<K> {
         };
         self.begin(body);
         self.keep_alive = keep_alive && body != Framed::UntilClose;
-        self.reserve(&head.headers, 256);
+        self.reserve(&head.headers, 256 + copied(body));
         self.status_line(head.status);
         self.fields(&head.headers, |name| name != TE);
         let option = match (self.keep_alive, old) {
@@ -215,6 +215,11 @@ impl<K: Sink> Writer<K> {
             self.queue = VecDeque::new();
         }
         flushed
+    }
+
+    /// Nothing but what is queued now will be sent before the end; see [`Sink::last`].
+    pub fn last(&mut self) {
+        self.sink.last();
     }
 
     /// Ends the connection's direction (FIN). To be called when all is flushed.
@@ -347,6 +352,14 @@ impl<K: Sink> Writer<K> {
         if let Some(length) = headers.get(CONTENT_LENGTH) {
             self.field(b"content-length", length.as_bytes());
         }
+    }
+}
+
+/// Bytes of content that will be copied behind its head.
+fn copied(body: Framed) -> usize {
+    match body {
+        Framed::Exact(length) => usize::try_from(length).ok().filter(|length| *length <= COPIED).unwrap_or(0),
+        _ => 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Stage `detect`: what a connection to a service port speaks. What the Service declares wins; else what the port taught; else the
-//! first bytes, whoever sends them, while the other side is being reached. Nothing is taken from either side.
+//! first bytes, whoever sends them, while the other side is being reached. Nothing is taken from either side, but what a client says
+//! to a port that is declared as HTTP.
 //!
 //! | the port | what happens |
 //! |---|---|
@@ -13,6 +14,7 @@ pub mod first;
 pub mod hello;
 mod incoming;
 mod peek;
+mod taken;
 
 use std::{
     future::poll_fn,
@@ -20,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::Version;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -45,13 +48,14 @@ use {
 /// before its endpoint is chosen.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// HTTP/1.1 or HTTP/2, and what was taken of the connection to see that. HTTP/1.1 also where a port that is declared as HTTP hears
+/// neither, which HTTP/1 then refuses.
+pub type Heard = (Version, Bytes);
+
 /// What a connection speaks. What was reached on the way to knowing is dropped where each request chooses for itself.
 pub enum Spoken {
     /// Requests.
-    Http {
-        /// HTTP/1.1 or HTTP/2; HTTP/1.1 also where a port that is declared as HTTP hears neither, which HTTP/1 then refuses.
-        version: Version,
-    },
+    Http(Heard),
     /// Bytes that are only carried.
     Opaque {
         /// Always there on success.
@@ -108,8 +112,8 @@ pub async fn decide(
             Ok((opaque(far, sni), Protocol::Tls, why))
         }
         Approach::Request(said, why) => {
-            let (version, protocol, why) = declared(said, why, near).await;
-            Ok((Spoken::Http { version }, protocol, why))
+            let (heard, protocol, why) = declared(said, why, near).await;
+            Ok((Spoken::Http(heard), protocol, why))
         }
         Approach::Expect => match timeout(PATIENCE, first_bytes(near)).await {
             Ok(guess) => client_spoke(port, near, guess, None, connect).await,
@@ -119,14 +123,17 @@ pub async fn decide(
     }
 }
 
-/// Waits for the first request on a port that is `declared` as HTTP; what is spoken in truth, and who says so.
-pub async fn declared(declared: Protocol, why: Why, near: &TcpStream) -> (Version, Protocol, Why) {
-    let version = version_of(first_bytes(near).await);
-    match (declared, version) {
-        (Protocol::Http, Version::HTTP_2) => (version, Protocol::Http2, Why::FirstBytes),
-        (Protocol::Http2 | Protocol::Grpc, Version::HTTP_11) => (version, Protocol::Http, Why::FirstBytes),
-        _ => (version, declared, why),
-    }
+/// Waits for the first request on a port that is `declared` as HTTP; what is spoken in truth, and who says so. The bytes are taken: to
+/// look at them and leave them there would be a system call more for each connection.
+pub async fn declared(declared: Protocol, why: Why, near: &TcpStream) -> (Heard, Protocol, Why) {
+    let (guess, ahead) = taken::first_bytes(near).await;
+    let version = version_of(guess);
+    let (protocol, why) = match (declared, version) {
+        (Protocol::Http, Version::HTTP_2) => (Protocol::Http2, Why::FirstBytes),
+        (Protocol::Http2 | Protocol::Grpc, Version::HTTP_11) => (Protocol::Http, Why::FirstBytes),
+        _ => (declared, why),
+    };
+    ((version, ahead), protocol, why)
 }
 
 /// What is spoken with a client of HTTP.
@@ -207,7 +214,8 @@ where
     };
     if protocol.is_http() {
         learnt.note(Lesson::Http);
-        return Ok((Spoken::Http { version: version_of(guess) }, protocol, Why::FirstBytes));
+        let heard = (version_of(guess), Bytes::new());
+        return Ok((Spoken::Http(heard), protocol, Why::FirstBytes));
     }
     let ended = guess == Guess::Other && is_empty(near);
     let why = if ended || guess == Guess::More { Why::Silence } else { Why::FirstBytes };

@@ -18,10 +18,10 @@ pub mod route;
 
 use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
 
-use ::http::Version;
 use arrival::{Arrival, OverReference};
 use connect::Reached;
-use detect::{Approach, Spoken};
+use detect::{Approach, Heard, Spoken};
+use http::io::Wire;
 use route::Target;
 
 use crate::{
@@ -36,7 +36,7 @@ enum Onward {
     /// Byte by byte, for as long as the caller may.
     Relay(Reached, Option<Admission>),
     /// Request by request, as the client speaks it.
-    Http(SocketAddr, Version),
+    Http(SocketAddr, Heard),
     /// Request by request, as policies of the called pod ask.
     Called(Reached, SocketAddr, Admission),
 }
@@ -82,8 +82,8 @@ pub async fn carry<I: OverReference>(
             let reason = authorize::guard(admission.as_ref(), &record, relaying).await;
             record.close(reason);
         }
-        Ok(Onward::Http(destination, version)) => {
-            Box::pin(requests(worker, pod, arrival, (destination, version), record)).await;
+        Ok(Onward::Http(destination, heard)) => {
+            Box::pin(requests(worker, pod, arrival, (destination, heard), record)).await;
         }
         Ok(Onward::Called(reached, address, admission)) => {
             Box::pin(http::called::carry(worker, pod, arrival, (reached.far, address), admission, record))
@@ -138,9 +138,9 @@ async fn requests_of<I: Incoming>(
     record: &Connection,
 ) -> Result<Onward, CloseReason> {
     let Arrival::Captured { near, .. } = arrival else { return Err(CloseReason::NotCaptured) };
-    let (version, protocol, why) = detect::declared(declared, why, near).await;
+    let (heard, protocol, why) = detect::declared(declared, why, near).await;
     record.protocol(protocol, why, None);
-    Ok(Onward::Http(destination, version))
+    Ok(Onward::Http(destination, heard))
 }
 
 /// Looks what the connection speaks where that may matter, and reaches the other side where it is not HTTP.
@@ -165,9 +165,9 @@ async fn onward<I: Incoming>(
     };
     let (spoken, protocol, why) = detect::decide(port, near, reaching).await?;
     match spoken {
-        Spoken::Http { version } => {
+        Spoken::Http(heard) => {
             record.protocol(protocol, why, None);
-            Ok(Onward::Http(destination, version))
+            Ok(Onward::Http(destination, heard))
         }
         Spoken::Opaque { far, sni } => {
             record.protocol(protocol, why, sni);
@@ -182,14 +182,14 @@ async fn requests<I: Incoming>(
     worker: &Rc<Worker>,
     pod: &Rc<PodHere>,
     arrival: Arrival<I>,
-    (destination, version): (SocketAddr, Version),
+    (destination, (version, ahead)): (SocketAddr, Heard),
     record: Connection,
 ) {
     // Only captured connections are asked what they speak.
     let Arrival::Captured { near, client } = arrival else { return };
     let connection = Rc::new(record);
     let session = http::Session::new(worker, pod, Rc::clone(&connection), client, destination);
-    let reason = http::serve(near, version, session).await;
+    let reason = http::serve(Wire::of_socket(near, ahead), version, session).await;
     connection.close(reason);
 }
 

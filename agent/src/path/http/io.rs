@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
@@ -58,6 +59,8 @@ enum From {
 pub enum WireSink {
     /// A socket.
     Socket(Rc<TcpStream>),
+    /// A socket whose last bytes wait for its end: both in one segment are one packet less to make, to take in and to be woken for.
+    Closing(Rc<TcpStream>),
     /// A stream of a tunnel.
     Stream(<ReferenceTunnel as Tunnel>::Send),
     /// A stream of an HTTP/2 connection after CONNECT.
@@ -145,24 +148,39 @@ impl WireSink {
     #[must_use]
     pub fn is_cut_by_drop(&self) -> bool {
         match self {
-            Self::Socket(_) => false,
+            Self::Socket(_) | Self::Closing(_) => false,
             Self::Stream(_) | Self::Http2(_) => true,
         }
+    }
+
+    /// Whether what was written waits for [`Sink::finish`].
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Closing(_))
     }
 }
 
 impl Sink for WireSink {
     fn poll_write(&mut self, context: &mut Context<'_>, queue: &mut VecDeque<Bytes>) -> Poll<io::Result<()>> {
         match self {
-            Self::Socket(socket) => poll_write_socket(socket, context, queue),
+            Self::Socket(socket) => poll_write_socket(socket, SendFlags::empty(), context, queue),
+            Self::Closing(socket) => poll_write_socket(socket, SendFlags::MORE, context, queue),
             Self::Stream(send) => poll_write_stream(send, context, queue),
             Self::Http2(send) => http2::poll_write(send, context, queue),
         }
     }
 
+    fn last(&mut self) {
+        if let Self::Socket(socket) = self {
+            *self = Self::Closing(Rc::clone(socket));
+        }
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Socket(socket) => SockRef::from(&**socket).shutdown(Shutdown::Write),
+            Self::Socket(socket) | Self::Closing(socket) => {
+                SockRef::from(&**socket).shutdown(Shutdown::Write)
+            }
             Self::Stream(send) => {
                 send.finish().map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))
             }
@@ -172,7 +190,7 @@ impl Sink for WireSink {
 
     fn abort(&mut self) {
         match self {
-            Self::Socket(socket) => reset_on_drop(socket),
+            Self::Socket(socket) | Self::Closing(socket) => reset_on_drop(socket),
             Self::Stream(send) => send.reset(Reset::ConnectError),
             Self::Http2(send) => http2::abort(send),
         }
@@ -181,6 +199,7 @@ impl Sink for WireSink {
 
 fn poll_write_socket(
     socket: &TcpStream,
+    flags: SendFlags,
     context: &mut Context<'_>,
     queue: &mut VecDeque<Bytes>,
 ) -> Poll<io::Result<()>> {
@@ -194,7 +213,7 @@ fn poll_write_socket(
             offered += data.len();
             count += 1;
         }
-        match socket.try_write_vectored(pieces.get(..count).unwrap_or_default()) {
+        match write_now(socket, pieces.get(..count).unwrap_or_default(), flags) {
             Ok(written) => {
                 advance(queue, written);
                 if written < offered {
@@ -206,6 +225,16 @@ fn poll_write_socket(
         }
     }
     Poll::Ready(Ok(()))
+}
+
+fn write_now(socket: &TcpStream, pieces: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
+    if flags.is_empty() {
+        return socket.try_write_vectored(pieces);
+    }
+    socket.try_io(Interest::WRITABLE, || {
+        let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), flags)?)
+    })
 }
 
 /// Drops what was written from the front of the queue.
@@ -260,4 +289,49 @@ fn merge(queue: &mut VecDeque<Bytes>) {
     let mut merged = BytesMut::with_capacity(total);
     queue.drain(..).for_each(|piece| merged.extend_from_slice(&piece));
     queue.push_back(merged.freeze());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// What the peer of a socket has before and after the end.
+    async fn heard(last: bool) -> (Option<usize>, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (mut sink, mut peer) = (Wire::of_socket(ours.unwrap(), Bytes::new()).sink, theirs.unwrap().0);
+        if last {
+            sink.last();
+        }
+        let mut queue = VecDeque::from([Bytes::from_static(b"the "), Bytes::from_static(b"answer")]);
+        poll_fn(|context| sink.poll_write(context, &mut queue)).await.unwrap();
+        assert!(queue.is_empty());
+        let mut found = Vec::new();
+        let before = rustix::net::recv(
+            &peer,
+            &mut [0_u8; 16][..],
+            rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
+        );
+        sink.finish().unwrap();
+        peer.read_to_end(&mut found).await.unwrap();
+        (before.ok().map(|(_, count)| count), found)
+    }
+
+    #[test]
+    fn the_last_bytes_leave_with_the_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert_eq!(heard(false).await, (Some(10), b"the answer".to_vec()));
+            assert_eq!(heard(true).await, (None, b"the answer".to_vec()));
+        });
+    }
 }

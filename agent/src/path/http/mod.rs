@@ -41,9 +41,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use bytes::Bytes;
 use http::Version;
-use tokio::net::TcpStream;
 
 use crate::{
     http1::HeadError,
@@ -53,17 +51,19 @@ use crate::{
 use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
 use io::Wire;
+use stream::WireStream;
 
 /// Serves a captured connection whose client speaks `version`, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
-pub async fn serve(near: TcpStream, version: Version, session: Rc<Session>) -> CloseReason {
+pub async fn serve(near: Wire, version: Version, session: Rc<Session>) -> CloseReason {
     let leaving = leaving(&session.worker, &session.pod);
     if version == Version::HTTP_2 {
         let windows = downstream::Windows::of_one_in(session.connections());
         // Boxed: it is several times as large as what HTTP/1 needs.
-        Box::pin(downstream::serve_http2(near, windows, session, leaving)).await;
+        Box::pin(downstream::serve_http2(WireStream::new(near, Rc::default()), windows, session, leaving))
+            .await;
     } else {
-        downstream::serve_http1(Wire::of_socket(near, Bytes::new()), session, leaving).await;
+        downstream::serve_http1(near, session, leaving).await;
     }
     CloseReason::Finished
 }

@@ -87,7 +87,7 @@ impl AsyncWrite for WireStream {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.sink {
-            WireSink::Socket(socket) => loop {
+            WireSink::Socket(socket) | WireSink::Closing(socket) => loop {
                 ready!(socket.poll_write_ready(context))?;
                 match socket.try_write(data) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -104,7 +104,7 @@ impl AsyncWrite for WireStream {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.sink {
-            WireSink::Socket(socket) => loop {
+            WireSink::Socket(socket) | WireSink::Closing(socket) => loop {
                 ready!(socket.poll_write_ready(context))?;
                 match socket.try_write_vectored(data) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -126,7 +126,7 @@ impl OverHttp1 {
         near.stage.set(Stage::Answering);
         near.write(|writer| writer.response(&head, length, keep, self.version));
         let body = if length == BodyLength::None { Body::Empty } else { body };
-        let mut answering = Answering { near, body, rest: Rest(also), sent: 0, ended: false };
+        let mut answering = Answering { near, body, rest: Rest(also), keep, sent: 0, ended: false };
         let outcome = match poll_fn(|context| answering.poll(context)).await {
             Ok(()) => {
                 answering.rest.finish().await;
@@ -186,6 +186,8 @@ struct Answering<'near> {
     near: &'near Near,
     body: Body,
     rest: Rest,
+    /// Another request may follow.
+    keep: bool,
     sent: u64,
     ended: bool,
 }
@@ -231,7 +233,13 @@ impl Answering<'_> {
     }
 
     fn end(&mut self, trailers: Option<&HeaderMap>) {
-        self.near.write(|writer| writer.end(trailers));
+        self.near.write(|writer| {
+            writer.end(trailers);
+            // The connection ends at once, unless the rest of a request is still under way.
+            if !self.keep && self.rest.0.is_none() {
+                writer.last();
+            }
+        });
         self.ended = true;
         // Its connection may serve another request at once.
         self.body = Body::Empty;
