@@ -5,8 +5,8 @@ use super::{
     CloseReason, NetworkSocket, Security, ServiceName, Stage,
     clock::monotonic_ns,
     connections::Connections,
-    denials::{Denied, policy_of},
-    row::Row,
+    denials::{Denied, policy_of, would_deny},
+    row::{Row, Said},
     socket::{Network, Sockets},
 };
 use crate::snapshot::{Protocol, SpiffeId, Workload, authorization::Verdict, protocol::Why};
@@ -62,10 +62,20 @@ impl Connection {
         Self { row, table, worker, slot }
     }
 
+    pub(super) fn row(&self) -> &Row {
+        &self.row
+    }
+
     /// The id it was opened with.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.row.id
+    }
+
+    /// The address of the client.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.row.client
     }
 
     /// The address that the client asked for.
@@ -107,14 +117,15 @@ impl Connection {
 
     /// Policies keep it out, or one of its requests: the last reason stays. Counts it.
     pub fn denied(&self, what: Denied, verdict: &Verdict) {
-        self.row.progress().policy = Some(Box::new(verdict.reason().into()));
+        let details = Some(verdict.details().into());
+        self.row.progress().policy = Some(Box::new(Said { reason: verdict.reason().into(), details }));
         self.table.denials().count(&policy_of(verdict), what, false);
     }
 
     /// A policy under trial would keep it out, or one of its requests. Counts it.
     pub fn trial(&self, what: Denied, policy: &Arc<str>) {
-        self.row.progress().policy =
-            Some(Box::new(format!("AuthorizationPolicy {policy} (dry run) would deny").into()));
+        let reason = would_deny(policy).into();
+        self.row.progress().policy = Some(Box::new(Said { reason, details: None }));
         self.table.denials().count(policy, what, true);
     }
 

@@ -71,7 +71,7 @@ pub use access_log::{AccessLog, AccessLogTarget};
 pub use clock::monotonic_ns;
 pub use connection::{Attached, Connection};
 pub use connections::{ConnectionLimits, Connections, Opening};
-pub use denials::Denied;
+pub use denials::{Denied, would_deny};
 pub use enrolment::Enrolments;
 pub use metrics::Metrics;
 pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};

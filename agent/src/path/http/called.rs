@@ -20,7 +20,11 @@ use super::{
 };
 use crate::{
     http1::{HeadError, Sink},
-    observe::{CloseReason, Connection, Denied, requests::RequestFlag},
+    observe::{
+        CloseReason, Connection, Denied, monotonic_ns,
+        requests::{DeniedRequest, Heading, Refusal, RefusedRequest, RequestFlag, RequestProtocol},
+        would_deny,
+    },
     path::{
         arrival::{Arrival, OverReference},
         authorize,
@@ -28,7 +32,11 @@ use crate::{
         detect::{self, Guess},
         identify,
     },
-    snapshot::{Protocol, authorization::Asked, protocol::Why},
+    snapshot::{
+        Protocol,
+        authorization::{Asked, Verdict},
+        protocol::Why,
+    },
     worker::{Admission, Caller, PodHere, With, Worker},
 };
 
@@ -151,28 +159,57 @@ impl Called {
     }
 
     /// Lets a request in for as long as it is under way.
-    fn admit(&self, head: &Parts) -> Result<Admission, Local> {
+    fn admit(&self, head: &Parts, heading: Option<&Heading>) -> Result<Admission, Local> {
         let snapshot = self.worker.snapshot();
         let Some(here) = identify::local_pod(&snapshot, &self.pod) else {
             let text = "this pod left the mesh";
             return Err(Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, text));
         };
         let asked = Asked::read(head, head::authority(head)).map_err(|fault| {
+            self.refused(400, fault.as_str());
             let text = format!("the path has {fault}, which not all servers read alike; policies of this port ask for the path");
             Local::new(StatusCode::BAD_REQUEST, RequestFlag::Malformed, text)
         })?;
         let (policies, facts) = (&here.authorization, self.caller.facts());
         for policy in policies.trials_of(&facts, &asked) {
             self.connection.trial(Denied::Request, &policy);
+            self.write(heading, Refusal::Trial, &would_deny(&policy), None);
         }
         let verdict = policies.decide_request(&facts, &asked);
         if !verdict.allows() {
-            self.connection.denied(Denied::Request, &verdict);
+            self.deny(heading, Refusal::Answered, &verdict);
             let (method, path) = (&head.method, head.uri.path());
             tracing::debug!(client = %self.caller.address, %method, path, why = verdict.reason(), "a request was denied");
             return Err(Local::new(StatusCode::FORBIDDEN, RequestFlag::Denied, DENIED));
         }
         Ok(self.pod.admissions.enter(Caller { with: With::Request(asked.into()), ..self.caller.clone() }))
+    }
+
+    /// Tells the records of a denial.
+    fn deny(&self, heading: Option<&Heading>, refusal: Refusal, verdict: &Verdict) {
+        self.connection.denied(Denied::Request, verdict);
+        self.write(heading, refusal, &verdict.reason(), Some(verdict.details().into()));
+    }
+
+    fn write(&self, heading: Option<&Heading>, refusal: Refusal, policy: &str, details: Option<Arc<str>>) {
+        let Some(heading) = heading else { return };
+        let denied = DeniedRequest { heading, refusal, policy, details, at_ns: monotonic_ns() };
+        self.worker.shared.requests.denied(self.worker.index(), &self.connection, &denied);
+    }
+
+    /// What the caller sent was not unambiguous HTTP, and was answered with this status.
+    fn refused(&self, status: u16, what: &'static str) {
+        let Caller { identity, address, .. } = &self.caller;
+        let refused = RefusedRequest {
+            connection_id: self.connection.id(),
+            pod: identify::caller(&self.worker.snapshot(), *address, identity.as_ref()),
+            client: self.connection.client(),
+            status,
+            what,
+            at_ns: monotonic_ns(),
+        };
+        tracing::debug!(client = %address, status, what, "a request was refused");
+        self.worker.shared.requests.refused(self.worker.index(), &refused);
     }
 
     /// An answer that does not come is none for the caller either, as if nobody stood between.
@@ -207,7 +244,13 @@ impl Handler for Called {
         let Incoming { request, version, upgrade, .. } = incoming;
         let (mut head, body) = request.into_parts();
         let grpc = head::is_grpc(&head.headers);
-        let admission = match self.admit(&head) {
+        let protocol = match (version, grpc) {
+            (_, true) => RequestProtocol::Grpc,
+            (Version::HTTP_2, false) => RequestProtocol::Http2,
+            _ => RequestProtocol::Http1,
+        };
+        let heading = self.worker.shared.requests.has_lines().then(|| Heading::of(&head, protocol));
+        let admission = match self.admit(&head, heading.as_ref()) {
             Ok(admission) => admission,
             Err(local) => return self.note(&reply.respond(local.response(grpc), None).await),
         };
@@ -216,7 +259,7 @@ impl Handler for Called {
         let passing = Box::pin(self.pass_on(request, (version, upgrade), reply));
         if let Err(verdict) = admission.guard(passing).await {
             // It was dropped: the caller sees it cut off.
-            self.connection.denied(Denied::Request, &verdict);
+            self.deny(heading.as_ref(), Refusal::CutOff, &verdict);
         }
     }
 
@@ -225,7 +268,7 @@ impl Handler for Called {
     }
 
     fn malformed(&self, error: &HeadError) {
-        tracing::debug!(client = %self.caller.address, status = error.status, what = error.what, "a request was refused");
+        self.refused(error.status, error.what);
     }
 }
 
