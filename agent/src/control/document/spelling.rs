@@ -1,7 +1,7 @@
-//! Kinds that are a slip of the pen away from one that the mesh reads. Pure.
+//! Kinds and fields that are a slip of the pen away from one that the mesh reads. Pure.
 
 /// The one of `known` that was meant: another case, or one letter too many, too few, wrong or in its neighbour's place.
-pub(super) fn meant<'known>(
+pub(in crate::control) fn meant<'known>(
     written: &str,
     mut known: impl Iterator<Item = &'known str>,
 ) -> Option<&'known str> {
