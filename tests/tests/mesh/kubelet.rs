@@ -158,6 +158,20 @@ fn pods_that_run_are_enrolled_with_their_connections_left_alone() {
     assert!(row(&mesh, client)["capture_window_us"].is_null(), "it did not just appear");
     let table = mesh.a.cli(&["workloads", "-o", "wide"]).unwrap();
     assert!(table.contains("1 connection from before"), "{table}");
+    let said = "1 connection from before its capture goes on past the mesh";
+    let coverage = mesh.a.json(&["coverage"]).unwrap();
+    let covered = coverage["pods"].as_array().unwrap().iter().find(|pod| pod["pod"] == "client").unwrap();
+    assert_eq!(
+        (&covered["connections_before"], &covered["reasons"][0]),
+        (&1.into(), &said.into()),
+        "{covered}"
+    );
+    assert_eq!(coverage["everything_encrypted"], false);
+    let text = mesh.a.cli(&["coverage"]).unwrap();
+    assert!(text.contains(&format!("pod shop/client: {said}")), "{text}");
+    let counted =
+        mesh.a.metrics().unwrap().sum("posthaste_coverage_connections_before", &[("pod", "client")]);
+    assert_eq!(counted, 1.0);
     let sniffer = Sniffer::start(mesh.world.bridge(), &[SECRET]).unwrap();
     call(&mesh, client, server, SECRET).unwrap();
     assert_eq!(sniffer.hits(), 0);
