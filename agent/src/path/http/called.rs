@@ -21,7 +21,7 @@ use super::{
 use crate::{
     http1::{HeadError, Sink},
     observe::{
-        CloseReason, Connection, Denied, monotonic_ns,
+        CloseReason, Connection, Denied, SocketWatch, monotonic_ns,
         requests::{DeniedRequest, Heading, Refusal, RefusedRequest, RequestFlag, RequestProtocol},
         would_deny,
     },
@@ -78,7 +78,9 @@ async fn converse<I: OverReference>(
     connection: &Rc<Connection>,
 ) -> CloseReason {
     let near = match arrival {
-        Arrival::Tunnelled { request, .. } => {
+        Arrival::Tunnelled { request, socket, .. } => {
+            connection
+                .watch_network(|| socket.as_ref().map(|socket| SocketWatch::Tunnel(Arc::downgrade(socket))));
             let baggage = identify::local_pod(&worker.snapshot(), pod).map(|here| pod.baggage(here));
             match (*request).accept(baggage.as_deref()) {
                 Ok((send, receive)) => Wire::of_stream(send, receive),
@@ -86,7 +88,9 @@ async fn converse<I: OverReference>(
             }
         }
         Arrival::Plaintext { near, .. } | Arrival::Captured { near, .. } => {
-            Wire::of_socket(near, Bytes::new())
+            let near = Wire::of_socket(near, Bytes::new());
+            connection.watch_network(|| near.watch());
+            near
         }
     };
     let (source, guess) = detect::incoming(near.source, &mut far).await;
@@ -99,7 +103,8 @@ async fn converse<I: OverReference>(
         }
     };
     connection.protocol(protocol, Why::FirstBytes, None);
-    let application = Application::new(worker, pod, address, caller.address, Wire::of_far(far));
+    let far = watched(far, connection);
+    let application = Application::new(worker, pod, address, caller.address, far);
     let called = Rc::new(Called {
         worker: Rc::clone(worker),
         pod: Rc::clone(pod),
@@ -108,6 +113,13 @@ async fn converse<I: OverReference>(
         application,
     });
     called.serve(near, version).await
+}
+
+/// The way to the application, about whose socket the record may ask the kernel.
+fn watched(far: Far, connection: &Connection) -> Wire {
+    let far = Wire::of_far(far);
+    connection.watch_application(far.watch());
+    far
 }
 
 /// Not HTTP: carried where that is allowed without knowing a request.
@@ -131,8 +143,9 @@ async fn bytes(
             return reason;
         }
     };
+    let far = watched(far, connection);
     let work = pin!(async {
-        let carried = upgrade::relay(near, Wire::of_far(far)).await;
+        let carried = upgrade::relay(near, far).await;
         connection.received(carried.up);
         connection.sent(carried.down);
         if carried.in_order { CloseReason::Finished } else { CloseReason::ClientReset }
