@@ -5,7 +5,9 @@ mod explain;
 mod requests;
 
 pub use coverage::{CoverageView, ElsewhereView, PlainView, PodCoverageView, UdpView};
-pub use explain::{ChanceView, ExplainView, OutcomeKind, OutcomeView, RuleView, StepView};
+pub use explain::{
+    ArrivalView, AskView, ChanceView, ExplainView, OutcomeKind, OutcomeView, RuleView, StepView,
+};
 pub use requests::{
     EndpointsView, HealthView, RouteBackendView, RouteMatchView, RoutesView, RunningView, TopView,
 };

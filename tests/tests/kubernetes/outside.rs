@@ -73,6 +73,49 @@ fn agents_are_asked_by_node_and_by_pod() {
 }
 
 #[test]
+fn explain_asks_the_agents_of_both_nodes() {
+    let mut mesh = prepare();
+    let _client = mesh.pod("a", "client").unwrap();
+    let server = mesh.pod("b", "server").unwrap();
+    let mut service = mesh.service_spec("server", 8080, &[&server]);
+    service.app_protocol = Some("http".to_owned());
+    mesh.publish(&service).unwrap();
+    mesh.manifests.put(json!({
+        "apiVersion": "posthaste.dev/v1alpha1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "closed", "namespace": NAMESPACE},
+        "spec": {"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/secret*"]}}]}]},
+    }));
+    mesh.manifests.apply().unwrap();
+    let cluster = mesh.cluster.as_ref().unwrap().lock();
+    let admin = cluster.admin_kubeconfig();
+    let explain = |path: &str| -> Value {
+        let line = ["explain", "shop/client", "server:80", "--path", path, "-o", "json"];
+        serde_json::from_str(&cluster.posthaste(&admin, &line).unwrap()).unwrap()
+    };
+    eventually("the called pod's policy", || {
+        let said = explain("/secret/x");
+        let outcome = &said["outcomes"][0];
+        let denied = (&outcome["status"], &outcome["flag"]) == (&json!(403), &json!("DENY"));
+        holds(
+            denied && said.to_string().contains("AuthorizationPolicy shop/closed rules[0]"),
+            said.to_string(),
+        )
+    })
+    .unwrap();
+    let said = explain("/open");
+    assert_eq!(said["outcomes"][0]["kind"], "forwarded", "{said}");
+    assert!(said.to_string().contains("let in: no AuthorizationPolicy applies"), "{said}");
+    // Without an agent to ask, the step stays, and says why it is open.
+    cluster
+        .kubectl(&["-n", SYSTEM, "delete", "pod", "posthaste-agent-b", "--grace-period=0", "--force"])
+        .unwrap();
+    let said = explain("/secret/x");
+    let open = said["steps"].as_array().unwrap().iter().find(|step| step["unknown"] == true);
+    let says = open.unwrap_or_else(|| panic!("{said}"))["says"].as_str().unwrap();
+    assert!(says.contains("could not be asked: no agent on node b"), "{says}");
+}
+
+#[test]
 fn it_works_as_a_plugin_of_kubectl_with_the_rights_of_a_reader() {
     let mesh = prepare();
     let cluster = mesh.cluster.as_ref().unwrap().lock();
