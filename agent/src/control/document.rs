@@ -5,14 +5,13 @@
 //! kinds are counted and left alone.
 
 mod object;
-pub(super) mod spelling;
 mod value;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::policy;
+use super::{policy, spelling};
 use crate::snapshot::{
     Problem,
     input::{self, routes::RouteKind},

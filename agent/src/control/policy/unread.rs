@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use serde_path_to_error::Segment;
 
 use crate::{
-    control::document::spelling,
+    control::spelling,
     snapshot::input::{
         Metadata,
         authorization::{AuthorizationPolicy, AuthorizationPolicySpec, Fault, Part, Unread},
