@@ -82,7 +82,12 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
         "/status" => Answer::json(&sources.status()),
         "/connections" => Answer::json(&connections(&sources, &Query::parse(query))),
         "/coverage" => Answer::json(&super::coverage::coverage(&sources)),
-        "/workloads" => Answer::json(&workloads(&sources)),
+        "/workloads" => {
+            let query = Query::parse(query);
+            let asked = query.find("present");
+            asked.iter().for_each(|namespace| sources.enrolments.ask_present(namespace, monotonic_ns()));
+            Answer::json(&workloads(&sources))
+        }
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
         "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
         "/endpoints" => {
@@ -188,6 +193,7 @@ fn workloads(sources: &Sources) -> Vec<WorkloadView> {
             not_captured: enrolment.waiting.or_else(|| reasons.get(&*workload.uid).map(|why| (*why).clone())),
             capture_window_us: enrolment.capture_window_us,
             connections_before: enrolment.connections_before,
+            connections_present: sources.enrolments.present(&workload.uid),
             captured_here: local && captured,
             ..workload_view(workload)
         }

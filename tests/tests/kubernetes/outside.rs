@@ -1,10 +1,12 @@
 //! The commands from outside: a kubeconfig, the right agent by node or pod, through the API server's own port-forward.
 
 use posthaste_tests::{
-    Cluster, Mesh, Site, World, agent,
+    Cluster, Family, Mesh, Site, World, agent,
     cluster::{AGENT, SYSTEM},
     eventually,
+    kubelet::Driver,
     mesh::NAMESPACE,
+    objects, peer,
     wait::holds,
 };
 use serde_json::{Value, json};
@@ -14,7 +16,10 @@ const ADMIN: &str = "127.0.0.1:15000";
 
 /// Two nodes whose agents have pods in the API, as their DaemonSet would make them; `/run/netns` stands for the node's network.
 fn prepare() -> Mesh {
-    let mut mesh = Mesh::prepare_in_cluster(&[]).unwrap();
+    run(Mesh::prepare_in_cluster(&[]).unwrap())
+}
+
+fn run(mut mesh: Mesh) -> Mesh {
     {
         let cluster = mesh.cluster.as_ref().unwrap().lock();
         for (node, agent) in [("a", &mesh.a), ("b", &mesh.b)] {
@@ -173,6 +178,41 @@ fn serve() -> Served {
     let mut cluster = Cluster::prepare(site, world.folder());
     cluster.start().unwrap();
     Served { cluster, _world: world }
+}
+
+#[test]
+fn enrolling_says_which_connections_pods_have_now() {
+    let mut mesh = Mesh::prepare_in_cluster(&[]).unwrap();
+    mesh.split_cgroups();
+    let mut mesh = run(mesh);
+    mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
+    mesh.manifests.apply().unwrap();
+    let [client, server] =
+        [("a", "client", Driver::Systemd), ("b", "server", Driver::Cgroupfs)].map(|(node, name, driver)| {
+            let mut pod = mesh.kubelet_pod(node, name, driver).unwrap();
+            // The server gives uids of its own: these pods are known as static ones are, by the uid that kubelet gave them.
+            let mut object = pod.spec.object();
+            object["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!(pod.spec.uid);
+            mesh.manifests.put(object);
+            mesh.manifests.apply().unwrap();
+            pod.start_pause().unwrap();
+            pod
+        });
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    let keep = peer::start_call(&client, "keep", server.at(Family::V4, 8080), &["60"]).unwrap();
+    peer::wait_line(&keep, "the connection", |line| line["open"] == true).unwrap();
+    let cluster = mesh.cluster.as_ref().unwrap().lock();
+    let admin = cluster.admin_kubeconfig();
+    eventually("the connections of pods that are not captured", || {
+        let text = cluster.posthaste(&admin, &["enroll", NAMESPACE, "--dry-run", "-o", "json"]);
+        let plan: Value = serde_json::from_str(&text.map_err(|fault| fault.to_string())?).unwrap();
+        let of = |name: &str| {
+            let pods = plan["pods"].as_array().unwrap();
+            pods.iter().find(|pod| pod["pod"] == name).map(|pod| pod["connections"].clone())
+        };
+        holds((of("client"), of("server")) == (Some(json!(1)), Some(json!(1))), plan.to_string())
+    })
+    .unwrap();
 }
 
 #[test]

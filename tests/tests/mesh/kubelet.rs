@@ -4,6 +4,7 @@ use crate::scene::{failed, logs};
 use posthaste_tests::{
     Driver, Family, KubeletPod, Mesh, Sniffer,
     agent::wait_json,
+    http::fetch_unix,
     mesh::NAMESPACE,
     objects, peer,
     wait::{eventually_within, holds},
@@ -140,6 +141,13 @@ fn pods_that_run_are_enrolled_with_their_connections_left_alone() {
             row["not_captured"].as_str().is_some_and(|why| why.contains("lacks the label")),
             row.to_string(),
         )
+    })
+    .unwrap();
+    // Who asks learns which connections they have, before anything is changed.
+    eventually("the present connection to be found", || {
+        let rows =
+            fetch_unix(&mesh.a.socket(), "/workloads?present=shop").map_err(|fault| fault.to_string())?.1;
+        holds(rows.contains("\"connections_present\":1"), rows)
     })
     .unwrap();
     mesh.manifests.put(objects::namespace(NAMESPACE, true, &[("mtls", "strict")]));
