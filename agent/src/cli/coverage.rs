@@ -48,6 +48,7 @@ struct OfNamespace {
     uncaptured_connections: u64,
     udp_flows: u64,
     quic_flows: u64,
+    connections_before: u64,
 }
 
 /// Asks the agent, and those at `--peer-socket`, and shows what they say together.
@@ -95,6 +96,7 @@ fn namespaces(pods: &[PodCoverageView]) -> Vec<OfNamespace> {
         of.plain += sum(pod, |one| !one.outside);
         of.outside += sum(pod, |one| one.outside);
         of.uncaptured_connections += pod.uncaptured_connections;
+        of.connections_before += pod.connections_before as u64;
         of.udp_flows += pod.udp_flows;
         of.quic_flows += pod.quic_flows;
     }
@@ -121,6 +123,10 @@ fn because(
         (total(|of| of.plain), "connections with pods in plain text"),
         (total(|of| of.outside), "connections with who is outside the mesh in plain text"),
         (total(|of| of.uncaptured_connections), "connections went past the agent"),
+        (
+            total(|of| of.connections_before),
+            "connections from before the capture of their pod go on past the agent",
+        ),
         (excluding.count() as u64, "pods exclude ports"),
         (total(|of| of.udp_flows), "destinations of UDP, which is not captured"),
         (total(|of| of.quic_flows), "destinations of QUIC (UDP to port 443), which is not captured"),
@@ -130,7 +136,10 @@ fn because(
     let far = not_asked.iter().map(|(node, pods)| {
         format!("node {node} was not asked, which has {pods} pods of the mesh (--peer-socket)")
     });
-    some.chain(far).collect()
+    let reasons = pods.iter().flat_map(|pod| {
+        pod.reasons.iter().map(|reason| format!("pod {}/{}: {reason}", pod.namespace, pod.pod))
+    });
+    some.chain(far).chain(reasons).collect()
 }
 
 fn text(whole: &Whole, fit: Fit) -> String {
@@ -175,6 +184,7 @@ fn pods(pods: &[PodCoverageView], fit: Fit) -> String {
         column("MTLS", 2, 4),
         column("PLAIN WITH", 1, 14),
         column("PAST", 4, 4),
+        column("BEFORE", 4, 6),
         column("EXCLUDES", 3, 8),
         column("UDP TO", 3, 12),
         column("MODE", WIDE, 6),
@@ -199,6 +209,7 @@ fn pod(pod: &PodCoverageView) -> Vec<String> {
         pod.mutual_tls.to_string(),
         dash(plain.join(", ")),
         pod.uncaptured_connections.to_string(),
+        pod.connections_before.to_string(),
         dash(excludes.join(", ")),
         dash(udp.join(", ")),
         pod.mtls.clone(),
@@ -242,7 +253,7 @@ mod tests {
             outside,
             connections: 2,
         };
-        let table: [(PodCoverageView, &str); 6] = [
+        let table: [(PodCoverageView, &str); 7] = [
             (
                 PodCoverageView { captured: false, why: Some("host network".to_owned()), ..pod_of("x") },
                 "1 pods are not captured",
@@ -257,12 +268,25 @@ mod tests {
             ),
             (PodCoverageView { excluded_inbound_ports: vec![25], ..pod_of("x") }, "1 pods exclude ports"),
             (PodCoverageView { uncaptured_connections: 3, ..pod_of("x") }, "3 connections went past"),
+            (PodCoverageView { connections_before: 2, ..pod_of("x") }, "2 connections from before"),
             (PodCoverageView { quic_flows: 4, ..pod_of("x") }, "4 destinations of QUIC"),
         ];
         for (pod, words) in table {
             let no = whole(vec![view(vec![pod_of("good"), pod], "a")], None);
             assert!(!no.everything_encrypted && no.because[0].contains(words), "{words}: {:?}", no.because);
         }
+        let reasons = vec!["connections to ports 25 are excluded".to_owned()];
+        let told = whole(
+            vec![view(
+                vec![PodCoverageView { excluded_outbound_ports: vec![25], reasons, ..pod_of("x") }],
+                "a",
+            )],
+            None,
+        );
+        assert_eq!(
+            told.because,
+            ["1 pods exclude ports", "pod shop/x: connections to ports 25 are excluded"]
+        );
         let far = whole(vec![view(vec![pod_of("good")], "b")], None);
         assert!(far.because[0].contains("node b was not asked, which has 1 pods"), "{:?}", far.because);
         assert!(whole(vec![view(vec![pod_of("good")], "b")], Some("other")).pods.is_empty());

@@ -3,6 +3,7 @@
 use super::{
     CliError, Options, client, present,
     routes::target,
+    services,
     table::{Column, Fit, WIDE, draw},
     units::{age, micros},
 };
@@ -29,7 +30,10 @@ pub(super) fn show(
     let ports: Vec<EndpointsView> = client::ask(&options.place, &target("/endpoints", parts))?;
     present(options, &ports, out, |fit| text(&ports, fit))?;
     match &arguments.service {
-        Some(service) if ports.is_empty() => Err(CliError::NoService(service.clone())),
+        Some(service) if ports.is_empty() => {
+            services::known(options, service)?;
+            Err(CliError::NoService { name: service.clone(), near: String::new() })
+        }
         _ => Ok(()),
     }
 }

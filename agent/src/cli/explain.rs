@@ -1,8 +1,11 @@
 //! `posthaste explain`: what would become of a connection or a request, stage by stage, and why.
 
+mod elsewhere;
+
 use super::{
     CliError, Options,
     client::{self, ClientError},
+    cluster::place::Place,
     joined, present,
     table::{Column, Fit, draw},
     units::micros,
@@ -48,7 +51,8 @@ pub(super) fn show(
     if let Some(id) = &arguments.trace {
         return trace(options, id, out);
     }
-    let view = ask(options, &target(arguments))?;
+    let mut view = ask(options, arguments)?;
+    elsewhere::complete(options, &mut view);
     present(options, &view, out, |fit| text(&view, fit))
 }
 
@@ -59,16 +63,26 @@ fn trace(options: &Options, id: &str, out: &mut dyn Write) -> Result<(), CliErro
 }
 
 /// Of several agents the one that has the pod answers.
-fn ask(options: &Options, target: &str) -> Result<ExplainView, ClientError> {
+fn ask(options: &Options, arguments: &ExplainArguments) -> Result<ExplainView, ClientError> {
+    let target = target(arguments);
+    if options.place.is_cluster() {
+        return client::ask(&of_source(&options.place, arguments.source.as_deref()), &target);
+    }
     let mut last = Err(ClientError::NoAgent(options.place.to_string()));
     for place in options.places() {
-        last = client::ask(&place, target);
+        last = client::ask(&place, &target);
         match &last {
             Err(ClientError::Status { status: 404, .. }) => {}
             _ => return last,
         }
     }
     last
+}
+
+/// In a cluster the agent of the calling pod's node, unless another one is named.
+fn of_source(place: &Place, source: Option<&str>) -> Place {
+    let pod = source.filter(|source| place.node.is_none() && place.pod.is_none() && source.contains('/'));
+    Place { pod: pod.map(str::to_owned).or_else(|| place.pod.clone()), ..place.clone() }
 }
 
 fn target(arguments: &ExplainArguments) -> String {
@@ -113,7 +127,11 @@ fn text(view: &ExplainView, fit: Fit) -> String {
 }
 
 fn step(step: &StepView) -> Vec<String> {
-    let mark = if step.passes { "ok" } else { "STOP" };
+    let mark = match (step.unknown, step.passes) {
+        (true, _) => "?",
+        (false, true) => "ok",
+        (false, false) => "STOP",
+    };
     vec![step.stage.clone(), mark.to_owned(), step.says.clone()]
 }
 
@@ -175,7 +193,12 @@ fn outcome(one: &OutcomeView) -> String {
 
 fn chance(one: &ChanceView) -> String {
     let pod = one.pod.as_ref().map_or_else(String::new, |pod| format!(" ({pod})"));
-    let end = one.refused.map_or_else(String::new, |reason| format!(", refused there: {reason}"));
+    let end = match (one.refused, one.status) {
+        (Some(_), Some(status)) => format!(", answered {status} there"),
+        (Some(reason), None) => format!(", refused there: {reason}"),
+        (None, _) if one.elsewhere.is_some() => ", unless its own agent refuses it".to_owned(),
+        (None, _) => String::new(),
+    };
     format!("  {:.1}% {}{pod}, {}{end}\n", one.probability * 100.0, one.address, one.security.as_str())
 }
 
@@ -204,6 +227,7 @@ mod tests {
             stage: stage.to_owned(),
             passes,
             says: "so it is".to_owned(),
+            ..StepView::default()
         };
         let rule = |chosen: bool, why: Option<&str>| RuleView {
             route: "HTTPRoute/shop/a[0]".to_owned(),

@@ -162,8 +162,13 @@ pub enum CliError {
     )]
     NoConnection(String),
     /// Nothing of that name.
-    #[error("no service `{0}`: `posthaste services` lists those that this agent knows")]
-    NoService(String),
+    #[error("no service `{name}`{near}: `posthaste services` lists those that this agent knows")]
+    NoService {
+        /// What was asked for.
+        name: String,
+        /// `; did you mean ...?`, or nothing.
+        near: String,
+    },
     /// The cluster could not be asked.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

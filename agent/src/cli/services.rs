@@ -5,8 +5,14 @@ use super::{
     table::{Column, Fit, draw},
     units::{age, micros},
 };
-use crate::observe::views::{EndpointView, ServicePortView, ServiceView};
+use crate::{
+    control::spelling,
+    observe::views::{EndpointView, ServicePortView, ServiceView},
+};
 use std::io::Write;
+
+/// Names that are suggested at most.
+const NEAR: usize = 3;
 
 /// Which of them.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -34,6 +40,34 @@ pub(super) fn show(
         (false, true) => endpoint_table(&services, fit),
         (false, false) => service_table(&services, fit),
     })
+}
+
+/// Whether the agent has a service of this name: `name`, `name.namespace` or the whole host name.
+///
+/// # Errors
+/// It has none, with those that may be meant.
+pub(super) fn known(options: &Options, wanted: &str) -> Result<(), CliError> {
+    let services: Vec<ServiceView> = client::ask(&options.place, "/services")?;
+    among(&services, wanted)
+}
+
+fn among(services: &[ServiceView], wanted: &str) -> Result<(), CliError> {
+    let (name, rest) = wanted.split_once('.').map_or((wanted, None), |(name, rest)| (name, Some(rest)));
+    let of_namespace = |service: &ServiceView| {
+        let namespace = rest.map(|rest| rest.split_once(".svc").map_or(rest, |(namespace, _)| namespace));
+        namespace.is_none_or(|namespace| namespace == service.namespace)
+    };
+    if services.iter().any(|service| service.name == name && of_namespace(service)) {
+        return Ok(());
+    }
+    let is_near = |service: &&ServiceView| {
+        service.name == name || spelling::meant(name, std::iter::once(&*service.name)).is_some()
+    };
+    let near =
+        services.iter().filter(is_near).map(|service| format!("`{}.{}`", service.name, service.namespace));
+    let near: Vec<String> = near.take(NEAR).collect();
+    let near = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
+    Err(CliError::NoService { name: wanted.to_owned(), near })
 }
 
 fn service_table(services: &[ServiceView], fit: Fit) -> String {
@@ -110,4 +144,37 @@ fn endpoint_row(service: &ServiceView, port: &ServicePortView, endpoint: &Endpoi
         endpoint.failures.to_string(),
         endpoint.ejected_ms.map_or_else(|| "no".to_owned(), age),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn what_may_be_meant_is_suggested() {
+        let service = |name: &str, namespace: &str| ServiceView {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            ..ServiceView::default()
+        };
+        let services = [service("cart", "shop"), service("cart", "test"), service("catalog", "shop")];
+        let table = [
+            ("cart", None),
+            ("cart.test", None),
+            ("cart.shop.svc.cluster.local", None),
+            ("cart.other", Some("; did you mean `cart.shop` or `cart.test`?")),
+            ("crat", Some("; did you mean `cart.shop` or `cart.test`?")),
+            ("catalogs.shop", Some("; did you mean `catalog.shop`?")),
+            ("nothing", Some("")),
+        ];
+        for (wanted, expected) in table {
+            let found = among(&services, wanted);
+            let near = found.err().map(|error| match error {
+                CliError::NoService { near, .. } => near,
+                other => panic!("{other}"),
+            });
+            assert_eq!(near.as_deref(), expected, "{wanted}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `posthaste tap`: requests as they end. Values of headers are shown only where they are asked for by name.
 
-use super::{CliError, Options, Output, client, routes::target};
+use super::{CliError, Options, Output, client, routes::target, services};
 use crate::observe::query::encode;
 use serde_json::Value;
 use std::{cell::Cell, io::Write};
@@ -32,6 +32,10 @@ pub struct TapArguments {
 
 /// Asks and shows until Ctrl-C.
 pub(super) fn show(options: &Options, arguments: &TapArguments, out: &mut dyn Write) -> Result<(), CliError> {
+    // Nobody shall wait for requests that cannot come.
+    if let Some(service) = &arguments.service {
+        services::known(options, service)?;
+    }
     let left = Cell::new(arguments.max.unwrap_or(u64::MAX));
     // The agent ends an answer after a while, as it does with every client.
     while left.get() > 0 {

@@ -5,14 +5,13 @@
 //! kinds are counted and left alone.
 
 mod object;
-mod spelling;
 mod value;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::policy;
+use super::{policy, spelling};
 use crate::snapshot::{
     Problem,
     input::{self, routes::RouteKind},
@@ -81,6 +80,8 @@ pub enum Object {
 pub enum Item {
     /// An object in order.
     Good(ObjectKey, Object),
+    /// An object of which a part does not fit, and what is in force of it as long as no whole version was seen.
+    InPart(ObjectKey, Object, Problem),
     /// An object that does not fit; the key where it could be read.
     Bad(Option<ObjectKey>, Problem),
     /// A kind that the mesh does not read.
@@ -157,6 +158,15 @@ impl Object {
             Self::AuthorizationPolicy(object) => inputs.authorization_policies.push(object.clone()),
             Self::Route(object) => inputs.routes.push(object.clone()),
             Self::ReferenceGrant(object) => inputs.reference_grants.push(object.clone()),
+        }
+    }
+
+    /// Whether all of it was read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::AuthorizationPolicy(object) => object.unread.is_none(),
+            _ => true,
         }
     }
 

@@ -110,7 +110,9 @@ fn traffic_policy(object: &input::policy::TrafficPolicy) -> Value {
 
 fn authorization_policy(object: &input::authorization::AuthorizationPolicy) -> Value {
     let kind = Kind::AuthorizationPolicy;
-    envelope(kind.version(), kind.as_str(), metadata(&object.metadata), [("spec", value(&object.spec))])
+    // What was cut out of it must not be missing where it is read again.
+    let spec = object.unread.as_ref().map_or_else(|| value(&object.spec), |unread| unread.written.clone());
+    envelope(kind.version(), kind.as_str(), metadata(&object.metadata), [("spec", spec)])
 }
 
 fn route(object: &input::routes::Route) -> Value {

@@ -10,4 +10,5 @@ pub mod kubernetes;
 pub mod manifest;
 pub mod policy;
 pub mod reading;
+pub mod spelling;
 pub mod translate;

@@ -1,9 +1,11 @@
 //! `TrafficPolicy`, `XBackendTrafficPolicy` and `AuthorizationPolicy` to [`input`], and the CustomResourceDefinitions of ours. Pure.
 //!
 //! A policy of ours with a field that is not known is refused whole, since a mistyped limit would be no limit; of Gateway API's, fields
-//! that are not known are left alone.
+//! that are not known are left alone. An AuthorizationPolicy that was never in order is in force as far as it can be read
+//! ([`unread`]).
 
 pub mod crd;
+pub mod unread;
 
 use std::sync::Arc;
 
@@ -85,7 +87,7 @@ pub fn authorization_policy(
     origin: &Arc<str>,
 ) -> Result<AuthorizationPolicy, Problem> {
     let metadata = translate::metadata(object.metadata, origin, authorization::KIND, true)?;
-    Ok(AuthorizationPolicy { metadata, spec: object.spec })
+    Ok(AuthorizationPolicy { metadata, spec: object.spec, unread: None })
 }
 
 /// Reads an XBackendTrafficPolicy.

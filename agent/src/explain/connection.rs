@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use http::request::Parts;
+
 use super::{
-    Question, Told, World,
+    Comer, Question, Told, World,
     question::Source,
     reach::{self, Caller},
     request,
@@ -32,9 +34,9 @@ pub(super) fn explain(
     let Some(here) = source.here else {
         let why = source.uncaptured.unwrap_or("its agent has not enrolled it");
         told.step("capture", format!("not captured: {why}"));
-        return straight(world, &caller, told);
+        return straight(world, question, &caller, told);
     };
-    if !capture(world, here, &caller, told) {
+    if !capture(world, question, here, &caller, told) {
         return;
     }
     if let Err(limit @ bulkhead::Bulkhead::Connections) = bulkhead::has_room(&here.load, &here.bulkhead) {
@@ -56,7 +58,8 @@ pub(super) fn explain(
                 format!("the address of pod {}/{}, and of no service", workload.namespace, workload.name),
             );
             told.step("protocol", "not asked: only ports of services are looked at");
-            let chance = reach::endpoint(world, here, address, Some(workload), 1.0, None, told);
+            let request = question.request.as_ref();
+            let chance = reach::endpoint(world, here, address, Some(workload), 1.0, request, told);
             reach::conclude(told, "to the pod itself", vec![chance]);
         }
         Target::Outside(address) => {
@@ -70,10 +73,16 @@ pub(super) fn explain(
 }
 
 /// Whether the agent gets it.
-fn capture(world: &World<'_>, here: &LocalPod, caller: &Caller<'_>, told: &mut Told) -> bool {
+fn capture(
+    world: &World<'_>,
+    question: &Question,
+    here: &LocalPod,
+    caller: &Caller<'_>,
+    told: &mut Told,
+) -> bool {
     let Some(judged) = (world.outbound)(&here.workload.uid, caller.destination) else {
         told.step("capture", "not captured: the kernel does not have the pod (`posthaste status` says why)");
-        straight(world, caller, told);
+        straight(world, question, caller, told);
         return false;
     };
     let number =
@@ -86,12 +95,12 @@ fn capture(world: &World<'_>, here: &LocalPod, caller: &Caller<'_>, told: &mut T
         }
         Outbound::Pass => {
             told.step("capture", format!("left alone by {program}: loopback, or this host"));
-            straight(world, caller, told);
+            straight(world, question, caller, told);
             false
         }
         Outbound::PassCounted(counter) => {
             told.step("capture", format!("left alone by {program}: {}", words(counter)));
-            straight(world, caller, told);
+            straight(world, question, caller, told);
             false
         }
         Outbound::Refuse(counter) => {
@@ -117,7 +126,7 @@ fn words(counter: agent_common::Counter) -> &'static str {
 }
 
 /// Without the mesh: what the other side says to plain text is known where it is a pod of the mesh.
-fn straight(world: &World<'_>, caller: &Caller<'_>, told: &mut Told) {
+fn straight(world: &World<'_>, question: &Question, caller: &Caller<'_>, told: &mut Told) {
     let destination = caller.destination;
     if world.snapshot.cluster_ips.contains_key(&destination.ip()) {
         let says = format!(
@@ -127,9 +136,21 @@ fn straight(world: &World<'_>, caller: &Caller<'_>, told: &mut Told) {
         return;
     }
     let workload = world.snapshot.workloads.get(&destination.ip());
-    let refused = workload
-        .and_then(|pod| reach::arrival(world, pod, caller.workload, destination, (false, None), told));
-    let chance = reach::chance(destination, workload, 1.0, (Security::None, None), refused);
+    let own = &caller.workload.addresses;
+    let client = own.iter().copied().find(|own| own.is_ipv4() == destination.is_ipv4());
+    let comes = workload.zip(client).map(|(pod, client)| {
+        let comer = Comer {
+            pod: format!("{}/{}", pod.namespace, pod.name),
+            address: destination,
+            client,
+            identity: None,
+            request: question.request.clone(),
+        };
+        reach::arrival(world, pod, &comer, told)
+    });
+    let arrived = comes.unwrap_or_default();
+    let refused = arrived.refused.filter(|_| arrived.status.is_none());
+    let chance = reach::chance(destination, workload, 1.0, (Security::None, None), arrived);
     let outcome = told.certain(OutcomeKind::Uncaptured, format!("straight to {destination}, in plain text"));
     outcome.endpoints = vec![chance];
     outcome.reason = refused;
@@ -177,7 +198,7 @@ fn service(
     told.step("protocol", says);
     match &question.request {
         Some(parts) if http => request::explain(world, here, caller, parts, told),
-        _ => bytes(world, here, port, told),
+        request => bytes(world, here, port, request.as_ref(), told),
     }
 }
 
@@ -198,7 +219,7 @@ fn protocol(port: &ServicePort, asked: bool) -> (String, bool) {
 }
 
 /// Carried byte by byte: balanced once.
-fn bytes(world: &World<'_>, here: &LocalPod, port: &ServicePort, told: &mut Told) {
+fn bytes(world: &World<'_>, here: &LocalPod, port: &ServicePort, request: Option<&Parts>, told: &mut Told) {
     told.0.services.push(breakers::view(port, world.now_ns));
     let like = port.endpoints.first().map(|endpoint| endpoint.address.ip());
     let client = like.and_then(|like| identify::own_address(here, like));
@@ -211,10 +232,13 @@ fn bytes(world: &World<'_>, here: &LocalPod, port: &ServicePort, told: &mut Told
         format!("the better of two endpoints drawn, by connections and connect time{affinity}"),
     );
     told.step("times", format!("up to {attempts} endpoints, {attempt:?} for each, {total:?} in all"));
-    let likely = port.endpoints.iter().zip(weights).filter(|(_, weight)| *weight > 0.0);
-    let chances: Vec<_> = likely
+    let may_win = |endpoint| port.affinity_seconds.is_none() && reach::may_win(world, endpoint);
+    let all = port.endpoints.iter().zip(weights);
+    let chances: Vec<_> = all
+        .filter(|(endpoint, weight)| *weight > 0.0 || may_win(endpoint))
         .map(|(endpoint, weight)| {
-            reach::endpoint(world, here, endpoint.address, endpoint.workload.as_ref(), weight, None, told)
+            let (address, pod) = (endpoint.address, endpoint.workload.as_ref());
+            reach::endpoint(world, here, address, pod, weight, request, told)
         })
         .collect();
     let service = format!("{}.{}:{}", port.service_name, port.service_namespace, port.port);

@@ -19,11 +19,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     bpf::{Inbound, Judged, Outbound},
-    observe::views::{ExplainView, OutcomeKind, OutcomeView, StepView},
+    observe::views::{ArrivalView, AskView, ExplainView, OutcomeKind, OutcomeView, StepView},
     snapshot::{Snapshot, SpiffeId},
     worker::ConnectLimits,
 };
-pub use question::{Question, Unanswered};
+pub use question::{Comer, Question, Unanswered};
 
 /// What the kernel would do with a connection that a pod makes.
 pub type JudgeOutbound<'a> = &'a dyn Fn(&str, SocketAddr) -> Option<Judged<Outbound>>;
@@ -66,6 +66,18 @@ pub fn explain(world: &World<'_>, question: &Question) -> Result<ExplainView, Un
     })
 }
 
+/// Explains what becomes of a connection that comes to a pod of this node, as the agent of the caller asks it (see [`reach::arrival`]).
+///
+/// # Errors
+/// The question means nothing here.
+pub fn arrival(world: &World<'_>, comer: &Comer) -> Result<ArrivalView, Unanswered> {
+    let here = comer.called(world.snapshot, world.node)?;
+    let mut told = Told::default();
+    let arrived = reach::arrival(world, &here.workload, comer, &mut told);
+    let (refused, status) = (arrived.refused, arrived.status);
+    Ok(ArrivalView { node: world.node.to_owned(), steps: told.0.steps, refused, status })
+}
+
 /// What has been said so far.
 #[derive(Default)]
 struct Told(ExplainView);
@@ -73,12 +85,22 @@ struct Told(ExplainView);
 impl Told {
     /// A stage that is passed.
     fn step(&mut self, stage: &str, says: impl Into<String>) {
-        self.0.steps.push(StepView { stage: stage.to_owned(), passes: true, says: says.into() });
+        self.push(stage, true, says.into(), None);
+    }
+
+    /// A stage of which only the agent of another node knows.
+    fn unknown(&mut self, stage: &str, says: String, elsewhere: &AskView) {
+        self.push(stage, true, says, Some(elsewhere.clone()));
     }
 
     /// A stage at which it ends.
     fn stop(&mut self, stage: &str, says: impl Into<String>) {
-        self.0.steps.push(StepView { stage: stage.to_owned(), passes: false, says: says.into() });
+        self.push(stage, false, says.into(), None);
+    }
+
+    fn push(&mut self, stage: &str, passes: bool, says: String, elsewhere: Option<AskView>) {
+        let unknown = elsewhere.is_some();
+        self.0.steps.push(StepView { stage: stage.to_owned(), passes, says, unknown, elsewhere });
     }
 
     /// The only thing that may come of it.

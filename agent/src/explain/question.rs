@@ -8,8 +8,11 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Request, header, request::Parts};
 
 use crate::{
-    observe::{ServiceName, query::Query},
-    snapshot::{LocalPod, Service, Snapshot, Workload},
+    observe::{
+        ServiceName,
+        query::{Query, encode},
+    },
+    snapshot::{LocalPod, Service, Snapshot, SpiffeId, Workload},
 };
 
 /// Why there is no answer, and what to do.
@@ -32,6 +35,81 @@ pub struct Question {
     pub(super) request: Option<Parts>,
 }
 
+/// Somebody who comes to a pod: what the called pod's agent sees of it.
+#[derive(Clone, Debug)]
+pub struct Comer {
+    /// `namespace/name` of the pod.
+    pub(super) pod: String,
+    /// Address and port of the pod that is asked for.
+    pub(super) address: SocketAddr,
+    /// Address of the caller.
+    pub(super) client: IpAddr,
+    /// Who the caller proves to be; none in plain text.
+    pub(super) identity: Option<SpiffeId>,
+    /// The request, where one is asked about.
+    pub(super) request: Option<Parts>,
+}
+
+impl Comer {
+    /// `pod`, `address`, `client`, `identity` (none: plain text), and the request as in a [`Question`].
+    ///
+    /// # Errors
+    /// What is missing or malformed.
+    pub(crate) fn parse(query: &Query<'_>) -> Result<Self, Unanswered> {
+        let wrong = |name: &str| Unanswered::Malformed(format!("`{name}` is missing or malformed"));
+        let found = |name: &str| query.find(name).ok_or_else(|| wrong(name));
+        let identity = query.find("identity").map(str::parse::<SpiffeId>).transpose();
+        Ok(Self {
+            pod: found("pod")?.to_owned(),
+            address: found("address")?.parse().map_err(|_| wrong("address"))?,
+            client: found("client")?.parse().map_err(|_| wrong("client"))?,
+            identity: identity.map_err(|_| wrong("identity"))?,
+            request: asked(query)?,
+        })
+    }
+
+    /// The same as path and query.
+    pub(super) fn target(&self) -> String {
+        let mut target = format!(
+            "/explain/arrival?pod={}&address={}&client={}",
+            encode(&self.pod),
+            encode(&self.address.to_string()),
+            encode(&self.client.to_string())
+        );
+        let mut add = |name: &str, value: &str| target.push_str(&format!("&{name}={}", encode(value)));
+        if let Some(identity) = &self.identity {
+            add("identity", identity.as_str());
+        }
+        let Some(parts) = &self.request else {
+            add("tcp", "true");
+            return target;
+        };
+        add("method", parts.method.as_str());
+        add("path", parts.uri.path_and_query().map_or("/", |path| path.as_str()));
+        let authority = parts.uri.authority().map(|authority| format!("host: {authority}"));
+        authority.iter().for_each(|line| add("header", line));
+        for (name, value) in &parts.headers {
+            if authority.is_none() || name != header::HOST {
+                add("header", &format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+            }
+        }
+        target
+    }
+
+    /// The pod, where it is captured on this node.
+    pub(super) fn called<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        node: &str,
+    ) -> Result<&'a Arc<LocalPod>, Unanswered> {
+        let is_it = |pod: &&Arc<LocalPod>| {
+            self.pod.split_once('/') == Some((&pod.workload.namespace, &pod.workload.name))
+        };
+        let nobody = || Unanswered::NotHere(format!("no pod {} is captured on node `{node}`", self.pod));
+        snapshot.local_pods.values().find(is_it).ok_or_else(nobody)
+    }
+}
+
 /// The calling pod, as this node has it.
 pub(super) struct Source<'a> {
     pub(super) workload: Arc<Workload>,
@@ -52,8 +130,7 @@ impl Question {
             query.find(name).map(str::to_owned).ok_or_else(missing)
         };
         let (source, destination) = (needed("source")?, needed("destination")?);
-        let request = if query.find("tcp") == Some("true") { None } else { Some(parts(query)?) };
-        Ok(Self { source, destination, request })
+        Ok(Self { source, destination, request: asked(query)? })
     }
 
     /// The calling pod.
@@ -123,6 +200,11 @@ impl Question {
         let port = port.map_or_else(|| only_port(asked, Some(service)), Ok)?;
         Ok(SocketAddr::new(address, port))
     }
+}
+
+/// The request, unless bytes are asked about.
+fn asked(query: &Query<'_>) -> Result<Option<Parts>, Unanswered> {
+    if query.find("tcp") == Some("true") { Ok(None) } else { parts(query).map(Some) }
 }
 
 fn parts(query: &Query<'_>) -> Result<Parts, Unanswered> {

@@ -1,19 +1,22 @@
 //! How an endpoint would be reached, and what its pod would say to it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use http::request::Parts;
 
-use super::{Told, World};
+use super::{Comer, Told, World};
 use crate::{
     bpf::Inbound,
     observe::{
         CloseReason, Security,
-        views::{ChanceView, OutcomeKind, OutcomeView},
+        views::{AskView, ChanceView, OutcomeKind},
     },
     path::{connect::Journey, http::head, route},
     snapshot::{
-        LocalPod, Peer, Workload,
+        Endpoint, LocalPod, Peer, Workload,
         authorization::{Asked, Facts},
     },
     tunnel::Authority,
@@ -41,12 +44,14 @@ pub(super) fn endpoint(
             Peer::Known(workload) => Some(workload),
             Peer::Outside => None,
             Peer::Unknown(pod) => {
+                let name = format!("{}/{}", pod.namespace, pod.name);
                 let says = format!(
-                    "{address} is pod {}/{}, of which only the name is known yet: it is asked for before anything is sent",
-                    pod.namespace, pod.name
+                    "{address} is pod {name}, of which only the name is known yet: it is asked for before anything is sent"
                 );
                 told.step("identity", says);
-                return chance(address, None, probability, (Security::MutualTls, None), None);
+                let comer = comer(here, &name, address, request);
+                let arrived = comer.map_or_else(Arrived::default, |comer| elsewhere(&comer, None, told));
+                return chance(address, None, probability, (Security::MutualTls, None), arrived);
             }
         },
     };
@@ -58,12 +63,12 @@ pub(super) fn endpoint(
             Some(_) => "a pod that the mesh does not capture",
         };
         told.step("identity", format!("{address}: plain text, {why}"));
-        return chance(address, workload, probability, (Security::None, None), None);
+        return chance(address, workload, probability, (Security::None, None), Arrived::default());
     }
     let Some(pod) = workload else { return ChanceView::default() };
     if let Err(why) = (world.certificate)(own) {
         told.stop("identity", format!("no certificate for {own}: {why}"));
-        let refused = Some(CloseReason::IdentityError);
+        let refused = Arrived::refused(CloseReason::IdentityError);
         return chance(address, workload, probability, (Security::MutualTls, Some(pod)), refused);
     }
     let else_plain = if pod.may_be_uncaptured(address.port()) {
@@ -78,29 +83,60 @@ pub(super) fn endpoint(
             pod.identity
         ),
     );
-    let refused = arrival(world, pod, &here.workload, address, (true, request), told);
-    chance(address, workload, probability, (Security::MutualTls, Some(pod)), refused)
+    let comer = comer(here, &format!("{}/{}", pod.namespace, pod.name), address, request);
+    let arrived = comer.map_or_else(Arrived::default, |comer| arrival(world, pod, &comer, told));
+    chance(address, workload, probability, (Security::MutualTls, Some(pod)), arrived)
 }
 
-/// What the called pod's agent says, as far as this agent can know it; by tunnel or in plain text.
-pub(super) fn arrival(
-    world: &World<'_>,
-    pod: &Arc<Workload>,
-    caller: &Workload,
-    address: SocketAddr,
-    (tunnel, request): (bool, Option<&Parts>),
-    told: &mut Told,
-) -> Option<CloseReason> {
-    let name = format!("{}/{}", pod.namespace, pod.name);
-    let client = caller.addresses.iter().copied().find(|own| own.is_ipv4() == address.is_ipv4())?;
+/// What comes of an arrival.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arrived {
+    /// Why it is refused.
+    pub(super) refused: Option<CloseReason>,
+    /// HTTP status of that, where it is the request.
+    pub(super) status: Option<u16>,
+    /// Whom to ask.
+    pub(super) elsewhere: Option<AskView>,
+}
+
+impl Arrived {
+    pub(super) fn refused(reason: CloseReason) -> Self {
+        Self { refused: Some(reason), ..Self::default() }
+    }
+}
+
+/// Whether an endpoint that would not be picked now may be a moment later, when others are busier.
+pub(super) fn may_win(world: &World<'_>, endpoint: &Endpoint) -> bool {
+    endpoint.load.ejected_until_ns.load(Relaxed) <= world.now_ns
+}
+
+/// A caller that comes by tunnel.
+fn comer(here: &LocalPod, pod: &str, address: SocketAddr, request: Option<&Parts>) -> Option<Comer> {
+    let client = here.workload.addresses.iter().copied().find(|own| own.is_ipv4() == address.is_ipv4())?;
+    let identity = Some(here.workload.identity.clone());
+    Some(Comer { pod: pod.to_owned(), address, client, identity, request: request.cloned() })
+}
+
+/// It is for another agent to say.
+fn elsewhere(comer: &Comer, node: Option<&str>, told: &mut Told) -> Arrived {
+    let ask = AskView { pod: comer.pod.clone(), node: node.map(str::to_owned), target: comer.target() };
+    let who =
+        node.map_or_else(|| "the agent of its node".to_owned(), |node| format!("the agent of node {node}"));
+    told.unknown("arrival", format!("{}: {who} decides", comer.pod), &ask);
+    Arrived { elsewhere: Some(ask), ..Arrived::default() }
+}
+
+/// What the called pod's agent says: of a pod of this node all of it, of another one what can be known here, and whom to ask.
+pub(super) fn arrival(world: &World<'_>, pod: &Arc<Workload>, comer: &Comer, told: &mut Told) -> Arrived {
+    let (name, address, tunnel) = (&comer.pod, comer.address, comer.identity.is_some());
     let here = world.snapshot.local_pods.get(&pod.uid);
     if here.is_none() && !pod.meshed {
-        return None;
+        return Arrived::default();
     }
     // Of a pod of this node the kernel can be asked; of another one it is known only that it is captured.
     let entrance = if tunnel { crate::config::TUNNEL_PORT } else { address.port() };
     let judged =
-        here.and_then(|_| (world.inbound)(&pod.uid, client, SocketAddr::new(address.ip(), entrance)));
+        here.and_then(|_| (world.inbound)(&pod.uid, comer.client, SocketAddr::new(address.ip(), entrance)));
     if let Some(judged) = judged
         && judged.verdict != Inbound::Steer
     {
@@ -108,54 +144,51 @@ pub(super) fn arrival(
             "arrival",
             format!("{name}: not steered to its agent by {}: {:?}", judged.program, judged.verdict),
         );
-        return None;
+        return Arrived::default();
     }
     let decided = match here {
         Some(here) if tunnel => {
             route::stream(world.snapshot, here, &Authority::Address(address), address.ip()).map(drop)
         }
         _ if tunnel => Ok(()),
-        _ => route::plaintext(pod, address, client).map(drop),
+        _ => route::plaintext(pod, address, comer.client).map(drop),
     };
     let way = if tunnel { "the tunnel" } else { "plain text" };
-    match decided {
-        Ok(()) if here.is_some() => told.step("arrival", format!("{name}: its agent takes {way}")),
-        Ok(()) => told.step("arrival", format!("{name}: the agent of node {} decides", pod.node)),
-        Err(reason) => told.stop("arrival", format!("{name}: its agent refuses {way}: {reason}")),
+    match (decided, here) {
+        (Err(reason), _) => {
+            told.stop("arrival", format!("{name}: its agent refuses {way}: {reason}"));
+            Arrived::refused(reason)
+        }
+        (Ok(()), Some(here)) => {
+            told.step("arrival", format!("{name}: its agent takes {way}"));
+            policies(world, here, comer, told)
+        }
+        (Ok(()), None) => elsewhere(comer, Some(&pod.node), told),
     }
-    if let (Ok(()), Some(here)) = (decided, here) {
-        let identity = tunnel.then_some(&caller.identity);
-        let facts = Facts { identity, address: client, port: address.port() };
-        let readable = !world.snapshot.not_http.contains(&address);
-        return policies(here, &facts, request.filter(|_| readable), told).err();
-    }
-    decided.err()
 }
 
 /// What the policies of the called pod say to the connection, and to the request where they wait for it.
-fn policies(
-    here: &LocalPod,
-    facts: &Facts<'_>,
-    request: Option<&Parts>,
-    told: &mut Told,
-) -> Result<(), CloseReason> {
+fn policies(world: &World<'_>, here: &LocalPod, comer: &Comer, told: &mut Told) -> Arrived {
+    let Comer { identity, address, client, request, .. } = comer;
+    let facts = Facts { identity: identity.as_ref(), address: *client, port: address.port() };
+    let readable = !world.snapshot.not_http.contains(address);
     let policies = &here.authorization;
-    let asked = request.filter(|_| policies.waits_for_request(facts));
+    let asked = request.as_ref().filter(|_| readable && policies.waits_for_request(&facts));
     let verdict = match asked.map(|parts| Asked::read(parts, head::authority(parts))) {
-        Some(Ok(asked)) => policies.decide_request(facts, &asked),
+        Some(Ok(asked)) => policies.decide_request(&facts, &asked),
         Some(Err(_)) => {
             told.stop("policy", "400: the path cannot be read in one way, and policies ask for it");
-            return Err(CloseReason::PolicyDenied);
+            return Arrived { status: Some(400), ..Arrived::refused(CloseReason::PolicyDenied) };
         }
-        None => policies.decide(facts, None).without_http(),
+        None => policies.decide(&facts, None).without_http(),
     };
     if verdict.allows() {
         told.step("policy", format!("let in: {}", verdict.reason()));
-        return Ok(());
+        return Arrived::default();
     }
-    let how = if asked.is_some() { "answered 403" } else { "refused" };
+    let (how, status) = if asked.is_some() { ("answered 403", Some(403)) } else { ("refused", None) };
     told.stop("policy", format!("{how}: {}", verdict.reason()));
-    Err(CloseReason::PolicyDenied)
+    Arrived { status, ..Arrived::refused(CloseReason::PolicyDenied) }
 }
 
 /// An endpoint with its probability.
@@ -164,7 +197,7 @@ pub(super) fn chance(
     workload: Option<&Arc<Workload>>,
     probability: f64,
     (security, expected): (Security, Option<&Arc<Workload>>),
-    refused: Option<CloseReason>,
+    arrived: Arrived,
 ) -> ChanceView {
     ChanceView {
         address: address.to_string(),
@@ -172,16 +205,15 @@ pub(super) fn chance(
         probability,
         security,
         expected_identity: expected.map(|pod| pod.identity.to_string()),
-        refused,
+        refused: arrived.refused,
+        status: arrived.status,
+        elsewhere: arrived.elsewhere,
     }
 }
 
 /// A connection that is carried to one of these.
 pub(super) fn conclude(told: &mut Told, says: &str, endpoints: Vec<ChanceView>) {
-    let refused = endpoints.first().and_then(|first| first.refused);
-    let all_refuse = !endpoints.is_empty() && endpoints.iter().all(|one| one.refused.is_some());
-    let (kind, reason) =
-        if all_refuse { (OutcomeKind::Refused, refused) } else { (OutcomeKind::Forwarded, None) };
-    let outcome = told.certain(kind, says);
-    *outcome = OutcomeView { endpoints, reason, ..outcome.clone() };
+    let outcome = told.certain(OutcomeKind::Forwarded, says);
+    outcome.endpoints = endpoints;
+    outcome.settle();
 }

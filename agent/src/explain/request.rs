@@ -149,15 +149,17 @@ fn forward(
     let chances = endpoints(world, here, &changed, port, told);
     times(world, plan, &changed, told);
     retries(world, here, plan, &changed, told);
-    told.outcome(OutcomeView {
+    let outcome = told.outcome(OutcomeView {
         probability: share,
         kind: OutcomeKind::Forwarded,
         says: format!("to an endpoint of {service}"),
         route,
         service: Some(service),
+        request: true,
         endpoints: chances,
         ..OutcomeView::default()
     });
+    outcome.settle();
 }
 
 fn without_room(here: &LocalPod, plan: &Plan) -> Option<Local> {
@@ -182,17 +184,20 @@ fn endpoints(
     let by_key = key.and_then(|key| balance::of_key(port, key, world.now_ns));
     let weights: Vec<(usize, f64)> = match by_key {
         Some(index) => {
-            told.step("balance", "by the key of the request on the hash ring");
-            vec![(index, 1.0)]
+            let says =
+                "by the key of the request on the hash ring; others only where that one is not reached";
+            told.step("balance", says);
+            let share = |place| if place == index { 1.0 } else { 0.0 };
+            (0..port.endpoints.len()).map(|place| (place, share(place))).collect()
         }
         None => {
             told.step("balance", "the better of two endpoints drawn, by running requests and response time");
             balance::pick_weights(port, world.now_ns)
         }
     };
-    let likely = weights.into_iter().filter(|(_, weight)| *weight > 0.0);
-    let likely = likely.filter_map(|(index, weight)| Some((port.endpoints.get(index)?, weight)));
-    let reached = likely.map(|(endpoint, weight)| {
+    let all = weights.into_iter().filter_map(|(index, weight)| Some((port.endpoints.get(index)?, weight)));
+    let possible = all.filter(|(endpoint, weight)| *weight > 0.0 || reach::may_win(world, endpoint));
+    let reached = possible.map(|(endpoint, weight)| {
         reach::endpoint(world, here, endpoint.address, endpoint.workload.as_ref(), weight, Some(parts), told)
     });
     reached.collect()

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use agent_common::Counter;
 
-use super::{Question, Unanswered, World, explain};
+use super::{Comer, Question, Unanswered, World, arrival, explain};
 use crate::{
     bpf::{Inbound, Judged, Outbound},
     observe::{
@@ -77,6 +77,10 @@ fn snapshot() -> Snapshot {
 }
 
 fn ask_in(snapshot: &Snapshot, certificate: bool, query: &str) -> Result<ExplainView, Unanswered> {
+    in_world(snapshot, certificate, |world| explain(world, &Question::parse(&Query::parse(query))?))
+}
+
+fn in_world<T>(snapshot: &Snapshot, certificate: bool, ask: impl FnOnce(&World<'_>) -> T) -> T {
     let judge = |_: &str, destination: SocketAddr| {
         let excluded = destination.port() == 9;
         let verdict =
@@ -96,7 +100,7 @@ fn ask_in(snapshot: &Snapshot, certificate: bool, query: &str) -> Result<Explain
         connect: ConnectLimits::default(),
         now_ns: 1_000_000_000,
     };
-    explain(&world, &Question::parse(&Query::parse(query))?)
+    ask(&world)
 }
 
 fn ask(query: &str) -> ExplainView {
@@ -210,6 +214,41 @@ fn policies_of_the_called_pod_are_asked() {
         let policy = view.steps.iter().find(|step| step.stage == "policy").unwrap();
         assert!(policy.says.contains(words) && policy.passes == refused.is_none(), "{policy:?}");
     }
+}
+
+#[test]
+fn the_agent_of_another_node_is_asked_and_answers_as_for_itself() {
+    let policy = POLICY.replace("/secret*", "/half/s*");
+    let snapshot = build(&tests::inputs(&format!("{OBJECTS}{policy}")), &tests::context(), None).0;
+    let answer = |target: &str| {
+        let (path, query) = target.split_once('?').unwrap();
+        assert_eq!(path, "/explain/arrival");
+        // What is asked of the pod on the other node, asked of the one here.
+        let query = query.replace("shop/far", "shop/server").replace("10.0.0.3", "10.0.0.2");
+        in_world(&snapshot, true, |world| arrival(world, &Comer::parse(&Query::parse(&query))?)).unwrap()
+    };
+    for (path, refused, status) in
+        [("/half/open", None, None), ("/half/secret", Some(CloseReason::PolicyDenied), Some(403))]
+    {
+        let query = format!("source=shop/caller&destination=web:80&path={path}&header=x-a: b");
+        let view = ask_in(&snapshot, true, &query).unwrap();
+        let far = view.outcomes[0].endpoints.iter().find_map(|one| one.elsewhere.as_ref());
+        let ask = far.unwrap_or_else(|| panic!("{view:#?}"));
+        assert_eq!((&*ask.pod, ask.node.as_deref()), ("shop/far", Some("two")));
+        let open = view.steps.iter().find(|step| step.unknown).unwrap();
+        assert!(open.says.contains("the agent of node two decides"), "{open:?}");
+        let told = answer(&ask.target);
+        assert_eq!((told.refused, told.status), (refused, status), "{path}: {told:?}");
+    }
+    let bytes = ask_in(&snapshot, true, "source=shop/caller&destination=web:81&tcp=true").unwrap();
+    let far = bytes.outcomes[0].endpoints.iter().find_map(|one| one.elsewhere.clone()).unwrap();
+    let told = answer(&far.target);
+    assert_eq!((told.refused, told.status), (Some(CloseReason::PolicyDenied), None));
+    let nobody = in_world(&snapshot, true, |world| {
+        let query = far.target.split_once('?').unwrap().1.to_owned();
+        arrival(world, &Comer::parse(&Query::parse(&query))?)
+    });
+    assert!(nobody.unwrap_err().to_string().contains("no pod shop/far is captured on node `one`"));
 }
 
 #[test]

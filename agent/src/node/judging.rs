@@ -17,7 +17,7 @@ pub(super) fn judgements(snapshot: &Snapshot, scan: &Scan, read_ns: u64) -> Judg
     };
     let local: HashMap<_, _> = snapshot.local_pods.values().filter_map(|pod| of_kubelet(pod)).collect();
     let known = |uid: &str| {
-        let free = || snapshot.bystanders.contains(uid).then_some(Judgement::Free);
+        let free = || snapshot.bystanders.contains_key(uid).then_some(Judgement::Free);
         local.get(uid).copied().or_else(free)
     };
     Judgements {

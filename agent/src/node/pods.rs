@@ -88,7 +88,7 @@ impl Pods {
     ) -> Vec<Problem> {
         let read_ns = monotonic_ns();
         self.locator.read(kernel.folder_made_ns(), read_ns);
-        self.appearances.keep(self.locator.scan(), |uid| snapshot.bystanders.contains(uid));
+        self.appearances.keep(self.locator.scan(), |uid| snapshot.bystanders.contains_key(uid));
         // Before anything that takes time: from now on a strict pod sends nothing, captured or not.
         let (held, mut problems) = kernel.judge(&judgements(snapshot, self.locator.scan(), read_ns));
         self.note_held(held);
@@ -108,6 +108,7 @@ impl Pods {
         }
         self.note_captured();
         self.look_at_before().await;
+        self.look_at_present(snapshot).await;
         self.publish();
         problems.extend(self.late(snapshot));
         problems.sort();

@@ -15,7 +15,7 @@ use super::{authority, kernel::Kernel, publish::Published};
 use crate::{
     config::AgentArguments,
     control::manifest,
-    explain::{Question, Unanswered, World, explain},
+    explain::{Comer, Question, Unanswered, World, arrival, explain},
     identity::{CertificateStatus, IdentityStore},
     observe::{
         Connections, Enrolments, Requests, Sources,
@@ -167,14 +167,23 @@ fn sources(arguments: &AgentArguments, parts: &Parts<'_>) -> Sources {
     sources.udp_flows = Arc::new(move || kernel.udp_flows());
     let gauges: Vec<Arc<TunnelGauge>> = parts.workers.iter().map(WorkerHandle::tunnels).collect();
     sources.tunnels = Arc::new(move || tunnels(&gauges));
-    sources.explain = explainer(arguments.node.clone(), parts);
+    sources.explain = explainer(arguments.node.clone(), parts, |world, query| {
+        Question::parse(query).and_then(|question| explain(world, &question))
+    });
+    sources.explain_arrival = explainer(arguments.node.clone(), parts, |world, query| {
+        Comer::parse(query).and_then(|comer| arrival(world, &comer))
+    });
     let took_over = parts.took_over;
     sources.took_over = Arc::new(move || took_over);
     sources
 }
 
 /// Answers `/explain` from what is in force when it is asked.
-fn explainer(node: String, parts: &Parts<'_>) -> Explainer {
+fn explainer<T>(
+    node: String,
+    parts: &Parts<'_>,
+    answer: impl Fn(&World<'_>, &Query<'_>) -> Result<T, Unanswered> + Send + Sync + 'static,
+) -> Explainer<T> {
     let (published, kernel, identities) =
         (parts.published.clone(), parts.kernel.clone(), parts.identities.clone());
     Arc::new(move |query| {
@@ -192,8 +201,7 @@ fn explainer(node: String, parts: &Parts<'_>) -> Explainer {
             connect: ConnectLimits::default(),
             now_ns: monotonic_ns(),
         };
-        let answer = Question::parse(&Query::parse(query)).and_then(|question| explain(&world, &question));
-        answer.map_err(|error| match &error {
+        answer(&world, &Query::parse(query)).map_err(|error| match &error {
             Unanswered::Malformed(_) => (400, error.to_string()),
             Unanswered::NotHere(_) => (404, error.to_string()),
         })

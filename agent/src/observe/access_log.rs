@@ -6,7 +6,7 @@ use super::{
     clock::wall_offset_ns,
     line::{LineEvent, write_line},
     locked,
-    requests::{Finished, RefusedRequest},
+    requests::{DeniedRequest, Finished, RefusedRequest},
     row::Row,
 };
 use std::{
@@ -158,6 +158,10 @@ impl AccessLog {
 
     pub(crate) fn refused(&self, worker: usize, request: &RefusedRequest) {
         self.push(worker, |out, offset| request.write_line(out, offset));
+    }
+
+    pub(crate) fn denied(&self, worker: usize, row: &Row, request: &DeniedRequest<'_>) {
+        self.push(worker, |out, offset| request.write_line(row, out, offset));
     }
 
     /// Whether anything is logged at all.

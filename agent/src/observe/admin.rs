@@ -1,5 +1,5 @@
 //! The answers of the two servers. On TCP :15020 `/metrics`, `/stats/prometheus`, `/healthz`, `/readyz`; on the Unix socket
-//! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`, `/routes`, `/endpoints`, `/top`, `/tap`, `/explain`, `/coverage`, `/objects`.
+//! these and `/status`, `/connections`, `/workloads`, `/services`, `/certs`, `/routes`, `/endpoints`, `/top`, `/tap`, `/explain`, `/explain/arrival`, `/coverage`, `/objects`.
 
 use super::{
     Metrics, Sources, breakers,
@@ -82,7 +82,12 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
         "/status" => Answer::json(&sources.status()),
         "/connections" => Answer::json(&connections(&sources, &Query::parse(query))),
         "/coverage" => Answer::json(&super::coverage::coverage(&sources)),
-        "/workloads" => Answer::json(&workloads(&sources)),
+        "/workloads" => {
+            let query = Query::parse(query);
+            let asked = query.find("present");
+            asked.iter().for_each(|namespace| sources.enrolments.ask_present(namespace, monotonic_ns()));
+            Answer::json(&workloads(&sources))
+        }
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
         "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
         "/endpoints" => {
@@ -91,16 +96,21 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
         "/top" => Answer::json(&sources.requests.top()),
         "/tap" => request_answers::tap(&sources.requests, &Query::parse(query)),
         "/certs" => Answer::json(&(sources.certificates)()),
-        "/explain" => match (sources.explain)(query) {
-            Ok(view) => Answer::json(&view),
-            Err((status, text)) => {
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-                Answer::text(status, format!("{text}\n"))
-            }
-        },
+        "/explain" => explained((sources.explain)(query)),
+        "/explain/arrival" => explained((sources.explain_arrival)(query)),
         "/objects" => Answer::text(StatusCode::OK, (sources.objects)()),
         _ => public(&sources, &metrics, path).unwrap_or_else(not_found),
     })
+}
+
+fn explained<T: serde::Serialize>(answer: Result<T, (u16, String)>) -> Answer {
+    match answer {
+        Ok(view) => Answer::json(&view),
+        Err((status, text)) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            Answer::text(status, format!("{text}\n"))
+        }
+    }
 }
 
 fn not_found() -> Answer {
@@ -183,6 +193,7 @@ fn workloads(sources: &Sources) -> Vec<WorkloadView> {
             not_captured: enrolment.waiting.or_else(|| reasons.get(&*workload.uid).map(|why| (*why).clone())),
             capture_window_us: enrolment.capture_window_us,
             connections_before: enrolment.connections_before,
+            connections_present: sources.enrolments.present(&workload.uid),
             captured_here: local && captured,
             ..workload_view(workload)
         }

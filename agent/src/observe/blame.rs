@@ -22,7 +22,8 @@ pub enum Party {
     ProxyQueue,
     /// Between the nodes: dial, TLS, round trips.
     Network,
-    /// The called pod's agent: its queue, and routing. Everything behind the tunnel where its record is not known.
+    /// The called pod's agent: its queue, and routing, and until it saw what had arrived. Everything behind the tunnel where its record is
+    /// not known.
     Peer,
     /// The called application: until it accepted, and until it answered.
     Application,
@@ -77,7 +78,7 @@ pub fn shares(caller: &ConnectionView, called: Option<&ConnectionView>) -> Vec<S
         Some(_) => {
             sum.add(Party::Peer, their_routed.min(opening));
             sum.add(Party::Application, accepting.min(opening.saturating_sub(their_routed)));
-            sum.add(Party::Network, opening.saturating_sub(their_routed + accepting));
+            sum.between(opening.saturating_sub(their_routed + accepting), caller);
         }
         None => sum.add(Party::Peer, opening),
     }
@@ -88,14 +89,22 @@ pub fn shares(caller: &ConnectionView, called: Option<&ConnectionView>) -> Vec<S
         (Some(_), Some(request), Some(answer)) => {
             let thinking = answer.saturating_sub(request).min(waiting);
             sum.add(Party::Application, thinking);
-            sum.add(Party::Network, waiting - thinking);
+            sum.between(waiting - thinking, caller);
         }
         // It got the request and has not answered.
         (Some(_), Some(_), None) => sum.add(Party::Application, waiting),
-        (Some(_), None, _) => sum.add(Party::Network, waiting),
+        (Some(_), None, _) => sum.between(waiting, caller),
         (None, ..) => sum.add(Party::Peer, waiting),
     }
     sum.sorted()
+}
+
+/// So long the way there and back may take by the kernel's own measure, microseconds: a round trip with its variation, and the time-out
+/// before each segment that was sent again (RFC 6298; Linux waits no less than 200 ms, and twice as long each time).
+fn explained(caller: &ConnectionView) -> Option<u64> {
+    let info = caller.network_socket?;
+    let trip = u64::from(info.srtt_us) + 4 * u64::from(info.rttvar_us);
+    Some(trip + trip.max(200_000) * ((1 << info.retransmits.min(6)) - 1))
 }
 
 #[derive(Default)]
@@ -106,6 +115,14 @@ impl Sum {
         if let Some(sum) = self.0.get_mut(party as usize) {
             *sum += took_us;
         }
+    }
+
+    /// Neither agent's record has it. As long as the kernel's round trips explain was on the way; the rest was spent before the called
+    /// agent saw what the kernel had for it.
+    fn between(&mut self, took_us: u64, caller: &ConnectionView) {
+        let on_the_way = explained(caller).map_or(took_us, |explained| explained.min(took_us));
+        self.add(Party::Network, on_the_way);
+        self.add(Party::Peer, took_us - on_the_way);
     }
 
     fn sorted(self) -> Vec<Share> {
@@ -192,6 +209,32 @@ mod tests {
             let found: Vec<_> = shares.iter().map(|share| (share.party, share.took_us)).collect();
             assert_eq!(found, wanted, "{caller:?}");
             assert_eq!(shares.iter().map(|share| share.took_us).sum::<u64>(), caller[6], "{caller:?}");
+        }
+    }
+
+    #[test]
+    fn what_round_trips_do_not_explain_is_the_peers() {
+        use crate::observe::TcpInfo;
+        let called = record([5, 10, 40, 0, 0, 60, 90], "open", 1000);
+        // Round trip, its variation, segments sent again; what the network and the peer took.
+        let table = [
+            (Some((100, 50, 0)), (620, 899_410)),
+            (Some((2_000_000, 0, 0)), (900_020, 10)),
+            (Some((100, 50, 1)), (400_620, 499_410)),
+            (None, (900_020, 10)),
+        ];
+        for (kernel, (network, peer)) in table {
+            let mut caller = record([10, 20, 30, 40, 500_080, 500_080, 900_110], "open", 1000);
+            caller.network_socket = kernel.map(|(srtt_us, rttvar_us, retransmits)| TcpInfo {
+                srtt_us,
+                rttvar_us,
+                retransmits,
+                ..TcpInfo::default()
+            });
+            let shares = shares(&caller, Some(&called));
+            let of =
+                |party| shares.iter().find(|share| share.party == party).map_or(0, |share| share.took_us);
+            assert_eq!((of(Party::Network), of(Party::Peer)), (network, peer), "{kernel:?}: {shares:?}");
         }
     }
 

@@ -2,20 +2,15 @@
 //! recorded exactly once: by [`Connection::close`], or, where the work was dropped, by `Drop` as [`CloseReason::Cancelled`].
 
 use super::{
-    CloseReason, NetworkSocket, Security, ServiceName, Stage,
+    CloseReason, Security, ServiceName, SocketWatch, Stage,
     clock::monotonic_ns,
     connections::Connections,
-    denials::{Denied, policy_of},
-    row::Row,
-    socket::{Network, Sockets},
+    denials::{Denied, policy_of, would_deny},
+    row::{Row, Said},
+    socket::{Held, Sockets},
 };
 use crate::snapshot::{Protocol, SpiffeId, Workload, authorization::Verdict, protocol::Why};
-use std::{
-    marker::PhantomData,
-    net::SocketAddr,
-    os::fd::{AsRawFd, BorrowedFd},
-    sync::Arc,
-};
+use std::{cell::Cell, marker::PhantomData, net::SocketAddr, os::fd::BorrowedFd, sync::Arc};
 
 /// A connection that is being carried. All methods take `&self`, cost no allocation and never block for long; share it with `Rc`.
 ///
@@ -29,7 +24,7 @@ use std::{
 /// connection.security(Security::MutualTls);
 /// connection.connected();
 /// {
-///     let _sockets = connection.sockets(Some(application.as_fd()), Some(NetworkSocket::Shared(tunnel)));
+///     let _sockets = connection.sockets(Some(application.as_fd()), Some(tunnel.as_fd()));
 ///     relay(&application, .., |n| connection.sent(n), |n| connection.received(n)).await;
 /// }
 /// connection.close(CloseReason::Finished);
@@ -40,6 +35,7 @@ pub struct Connection {
     table: Connections,
     worker: usize,
     slot: usize,
+    has_network: Cell<bool>,
 }
 
 /// While it lives, others may ask the kernel about the connection's sockets. It borrows them, so that it is always gone before
@@ -59,13 +55,23 @@ impl Drop for Attached<'_> {
 
 impl Connection {
     pub(crate) fn new(row: Arc<Row>, table: Connections, worker: usize, slot: usize) -> Self {
-        Self { row, table, worker, slot }
+        Self { row, table, worker, slot, has_network: Cell::new(false) }
+    }
+
+    pub(super) fn row(&self) -> &Row {
+        &self.row
     }
 
     /// The id it was opened with.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.row.id
+    }
+
+    /// The address of the client.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.row.client
     }
 
     /// The address that the client asked for.
@@ -107,14 +113,15 @@ impl Connection {
 
     /// Policies keep it out, or one of its requests: the last reason stays. Counts it.
     pub fn denied(&self, what: Denied, verdict: &Verdict) {
-        self.row.progress().policy = Some(Box::new(verdict.reason().into()));
+        let details = Some(verdict.details().into());
+        self.row.progress().policy = Some(Box::new(Said { reason: verdict.reason().into(), details }));
         self.table.denials().count(&policy_of(verdict), what, false);
     }
 
     /// A policy under trial would keep it out, or one of its requests. Counts it.
     pub fn trial(&self, what: Denied, policy: &Arc<str>) {
-        self.row.progress().policy =
-            Some(Box::new(format!("AuthorizationPolicy {policy} (dry run) would deny").into()));
+        let reason = would_deny(policy).into();
+        self.row.progress().policy = Some(Box::new(Said { reason, details: None }));
         self.table.denials().count(policy, what, true);
     }
 
@@ -161,13 +168,22 @@ impl Connection {
     pub fn sockets<'socket>(
         &self,
         application: Option<BorrowedFd<'socket>>,
-        network: Option<NetworkSocket<'socket>>,
+        network: Option<BorrowedFd<'socket>>,
     ) -> Attached<'socket> {
-        self.row.progress().sockets = Sockets {
-            application: application.map(|socket| socket.as_raw_fd()),
-            network: network.map_or(Network::None, Network::from),
-        };
+        self.row.progress().sockets = Sockets { application: application.into(), network: network.into() };
         Attached { row: self.row.clone(), sockets: PhantomData }
+    }
+
+    /// The same of the application's socket, which its owner closes whenever it likes.
+    pub fn watch_application(&self, socket: Option<SocketWatch>) {
+        self.row.progress().sockets.application = socket.map_or(Held::None, Held::Watched);
+    }
+
+    /// The same of the socket that leads to the other side; only the first one counts.
+    pub fn watch_network(&self, socket: impl FnOnce() -> Option<SocketWatch>) {
+        if !self.has_network.replace(true) {
+            self.row.progress().sockets.network = socket().map_or(Held::None, Held::Watched);
+        }
     }
 
     /// Records the end: counters, the log line, the row among the recently closed. Only the first call counts.

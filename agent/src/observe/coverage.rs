@@ -1,7 +1,7 @@
 //! What of the pods of this node goes through the mesh, and what does not: `/coverage` and the metrics `posthaste_coverage_*`.
 
 use super::{
-    Direction, Sources,
+    Direction, Enrolments, Sources,
     carried::OfPod,
     metrics::{count, gauge},
     views::{CaptureCount, CoverageView, ElsewhereView, PodCoverageView, UdpView},
@@ -33,6 +33,7 @@ struct Seen {
     kernel: HashMap<(String, String), CaptureCount>,
     udp: HashMap<String, Vec<UdpView>>,
     captured: Option<HashSet<String>>,
+    enrolments: Enrolments,
 }
 
 impl Seen {
@@ -51,6 +52,7 @@ impl Seen {
             kernel: kernel.map(|count| ((count.namespace.clone(), count.pod.clone()), count)).collect(),
             udp,
             captured: (sources.captured)(),
+            enrolments: sources.enrolments.clone(),
         }
     }
 
@@ -61,9 +63,12 @@ impl Seen {
         let name = (workload.namespace.to_string(), workload.name.to_string());
         let kernel = self.kernel.get(&name).cloned().unwrap_or_default();
         let carried = self.carried.get(&workload.uid).cloned().unwrap_or_default();
+        let connections_before = self.enrolments.of(&workload.uid).connections_before.len();
         PodCoverageView {
             captured: in_kernel,
             why,
+            reasons: reasons(pod, connections_before),
+            connections_before,
             excluded_outbound_ports: pod.exclude_outbound_ports.clone(),
             excluded_inbound_ports: pod.exclude_inbound_ports.clone(),
             mutual_tls: carried.mutual_tls().iter().map(|(_, count)| count).sum(),
@@ -75,6 +80,22 @@ impl Seen {
             ..named(workload)
         }
     }
+}
+
+/// Why not all of a captured pod goes through the mesh.
+fn reasons(pod: &LocalPod, before: usize) -> Vec<String> {
+    let before = match before {
+        0 => None,
+        1 => Some("1 connection from before its capture goes on past the mesh".to_owned()),
+        count => Some(format!("{count} connections from before its capture go on past the mesh")),
+    };
+    let excluded = |ports: &[u16], what: &str| {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        (!ports.is_empty()).then(|| format!("{what} {} are excluded", ports.join(", ")))
+    };
+    let out = excluded(&pod.exclude_outbound_ports, "connections to ports");
+    let inward = excluded(&pod.exclude_inbound_ports, "connections that come to its ports");
+    before.into_iter().chain(out).chain(inward).collect()
 }
 
 fn named(workload: &Workload) -> PodCoverageView {
@@ -111,6 +132,7 @@ impl Collector for CoverageCollector {
         let view = coverage(&self.0);
         pods(&mut encoder, &view)?;
         connections(&mut encoder, &view)?;
+        past(&mut encoder, &view)?;
         udp(&mut encoder, &view)
     }
 }
@@ -147,6 +169,28 @@ fn connections(encoder: &mut DescriptorEncoder<'_>, view: &CoverageView) -> fmt:
         for (kind, value) in kinds {
             let labels = [("namespace", &*pod.namespace), ("pod", &*pod.pod), ("protection", kind)];
             count(&mut family, &labels, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn past(encoder: &mut DescriptorEncoder<'_>, view: &CoverageView) -> fmt::Result {
+    let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let help = "Connections from before the capture of the pod that live on";
+    let name = "posthaste_coverage_connections_before";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for pod in view.pods.iter().filter(|pod| pod.captured) {
+        let labels = [("namespace", &*pod.namespace), ("pod", &*pod.pod)];
+        gauge(&mut family, &labels, whole(pod.connections_before))?;
+    }
+    let help = "Ports that the pod excludes from its capture";
+    let name = "posthaste_coverage_excluded_ports";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for pod in view.pods.iter().filter(|pod| pod.captured) {
+        let ports = [("outbound", &pod.excluded_outbound_ports), ("inbound", &pod.excluded_inbound_ports)];
+        for (direction, ports) in ports {
+            let labels = [("namespace", &*pod.namespace), ("pod", &*pod.pod), ("direction", direction)];
+            gauge(&mut family, &labels, whole(ports.len()))?;
         }
     }
     Ok(())

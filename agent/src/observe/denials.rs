@@ -93,6 +93,12 @@ pub(crate) fn policy_of(verdict: &Verdict) -> Arc<str> {
     }
 }
 
+/// What a policy under trial says.
+#[must_use]
+pub fn would_deny(policy: &str) -> String {
+    format!("AuthorizationPolicy {policy} (dry run) would deny")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]

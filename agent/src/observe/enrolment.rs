@@ -31,7 +31,14 @@ struct Table {
     windows: Windows,
     refused: u64,
     passed: u64,
+    /// Namespaces whose uncaptured pods somebody asks about, and when that was last, agent time.
+    asked: HashMap<Arc<str>, u64>,
+    /// How many connections those pods have, by uid.
+    present: HashMap<Arc<str>, usize>,
 }
+
+/// So long an answer is kept up to date for who asked, nanoseconds.
+const ASKED_NS: u64 = 10_000_000_000;
 
 impl Enrolments {
     /// Replaces what is known of the pods, by uid.
@@ -56,6 +63,30 @@ impl Enrolments {
     pub fn held(&self) -> (u64, u64) {
         let table = self.lock();
         (table.refused, table.passed)
+    }
+
+    /// Somebody wants to know which connections the pods of a namespace have that are not captured. The answer comes in time.
+    pub fn ask_present(&self, namespace: &str, now_ns: u64) {
+        self.lock().asked.insert(namespace.into(), now_ns);
+    }
+
+    /// The namespaces that somebody asks about.
+    #[must_use]
+    pub fn asked(&self, now_ns: u64) -> Vec<Arc<str>> {
+        let mut table = self.lock();
+        table.asked.retain(|_, asked_ns| now_ns.saturating_sub(*asked_ns) < ASKED_NS);
+        table.asked.keys().cloned().collect()
+    }
+
+    /// Replaces how many connections pods have that are not captured, by uid.
+    pub fn replace_present(&self, present: HashMap<Arc<str>, usize>) {
+        self.lock().present = present;
+    }
+
+    /// How many connections a pod has that is not captured, where that was asked and found.
+    #[must_use]
+    pub fn present(&self, uid: &str) -> Option<usize> {
+        self.lock().present.get(uid).copied()
     }
 
     /// What is known of a pod.
@@ -99,6 +130,17 @@ impl Windows {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
+
+    #[test]
+    fn who_asks_is_answered_for_a_while() {
+        let enrolments = Enrolments::default();
+        assert!(enrolments.asked(1).is_empty());
+        enrolments.ask_present("shop", 1);
+        assert_eq!(enrolments.asked(ASKED_NS), ["shop".into()]);
+        assert!(enrolments.asked(ASKED_NS + 1).is_empty());
+        enrolments.replace_present(HashMap::from([("u".into(), 3)]));
+        assert_eq!((enrolments.present("u"), enrolments.present("v")), (Some(3), None));
+    }
 
     #[test]
     fn windows_fall_into_their_buckets() {

@@ -2,11 +2,12 @@
 //!
 //! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, not where requests have lines of their own; `close`), `id`, `direction`, `source` and `destination`
 //! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `protocol`, `protocol_why`, `server_name`, `policy`, `endpoint`, `security`, `attempts`,
-//! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`,
+//! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`, `connection_termination_details` (of a
+//! denial, in Istio's words),
 //! `stages` (microseconds after the arrival), `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
 
 use super::{
-    Direction, json,
+    CloseReason, Direction, json,
     row::{Ending, Progress, Row},
     views::{ConnectionView, PartyView},
 };
@@ -53,8 +54,8 @@ pub(crate) fn write_line(out: &mut Vec<u8>, event: LineEvent, row: &Row, wall_of
     if let Some(connect_ms) = connect_ms(row, &progress) {
         json::number_field(out, "connect_ms", connect_ms);
     }
-    if let Some(policy) = &progress.policy {
-        json::text_field(out, "policy", policy);
+    if let Some(said) = &progress.policy {
+        json::text_field(out, "policy", &said.reason);
     }
     if let (LineEvent::Close, Some(ending)) = (event, progress.ending.as_deref()) {
         write_ending(out, row, &progress, ending);
@@ -74,6 +75,10 @@ fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Endi
     }
     json::value_field(out, "ended_by", &ending.reason.ended_by());
     json::text_field(out, "flag", ending.reason.response_flag().as_str());
+    let said = progress.policy.as_ref().filter(|_| ending.reason == CloseReason::PolicyDenied);
+    if let Some(details) = said.and_then(|said| said.details.as_deref()) {
+        json::text_field(out, "connection_termination_details", details);
+    }
     json::value_field(out, "stages", &row.stages.view());
     let pair = progress.socket_pair();
     for (name, info) in [("application_socket", pair.application), ("network_socket", pair.network)] {
@@ -83,7 +88,7 @@ fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Endi
     }
 }
 
-fn write_parties(out: &mut Vec<u8>, row: &Row, progress: &Progress) {
+pub(super) fn write_parties(out: &mut Vec<u8>, row: &Row, progress: &Progress) {
     let (source, destination) = sides(row, progress);
     write_sides(out, [source, destination]);
 }
@@ -192,6 +197,6 @@ pub(crate) fn view(row: &Row, now_ns: u64) -> ConnectionView {
         reason: ending.map(|ending| ending.reason),
         ended_by: ending.map(|ending| ending.reason.ended_by()),
         flag: ending.map(|ending| ending.reason.response_flag().as_str().to_owned()),
-        policy: progress.policy.as_deref().map(ToString::to_string),
+        policy: progress.policy.as_deref().map(|said| said.reason.to_string()),
     }
 }

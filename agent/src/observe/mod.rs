@@ -71,14 +71,14 @@ pub use access_log::{AccessLog, AccessLogTarget};
 pub use clock::monotonic_ns;
 pub use connection::{Attached, Connection};
 pub use connections::{ConnectionLimits, Connections, Opening};
-pub use denials::Denied;
+pub use denials::{Denied, would_deny};
 pub use enrolment::Enrolments;
 pub use metrics::Metrics;
 pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};
 pub use requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, Requests};
 pub use row::ServiceName;
 pub use series::{SERIES_LIMIT, SeriesTable};
-pub use socket::{LiveSocket, NetworkSocket, TcpInfo};
+pub use socket::{LiveSocket, SocketWatch, TcpInfo};
 pub use sources::{Explainer, Sources, Supply, TunnelCounts};
 pub use stage::{Stage, StagesView as Stages};
 

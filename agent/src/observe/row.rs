@@ -85,8 +85,17 @@ pub(crate) struct Progress {
     pub(crate) why: Why,
     /// Of the application's own TLS. Boxed twice, because it is rare and a row is not.
     pub(crate) server_name: Option<Box<Box<str>>>,
+    /// What policies said of it, or of one of its requests.
+    pub(crate) policy: Option<Box<Said>>,
+}
+
+/// What a policy said.
+#[derive(Debug)]
+pub(crate) struct Said {
     /// The policy that decided its end, or would have.
-    pub(crate) policy: Option<Box<Box<str>>>,
+    pub(crate) reason: Box<str>,
+    /// In the words of Istio, where it denied.
+    pub(crate) details: Option<Box<str>>,
 }
 
 /// How it ended.

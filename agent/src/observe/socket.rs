@@ -4,8 +4,8 @@
 use super::locked;
 use serde::{Deserialize, Serialize};
 use std::{
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
-    sync::{Arc, Mutex},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::{Arc, Mutex, Weak},
 };
 
 /// What the kernel knows of one TCP socket (`struct tcp_info` of linux/tcp.h), in short.
@@ -21,7 +21,7 @@ pub struct TcpInfo {
     pub congestion_window: u32,
 }
 
-/// A socket that many connections share (a pooled tunnel). The owner calls [`LiveSocket::release`] before it closes the socket.
+/// A socket that outlives connections, or lives in the hands of many parts. The owner calls [`LiveSocket::release`] before it closes the socket.
 #[derive(Debug)]
 pub struct LiveSocket(Mutex<LiveState>);
 
@@ -45,38 +45,67 @@ impl LiveSocket {
         state.descriptor.and_then(tcp_info).or(state.last)
     }
 
-    /// Reads for the last time and lets go; afterwards the socket may be closed. Harmless when called again.
-    pub fn release(&self) {
+    /// Reads for the last time, where somebody watches, and lets go; afterwards the socket may be closed. Harmless when called again.
+    pub fn release(self: &Arc<Self>) {
         let mut state = locked(&self.0);
-        if let Some(descriptor) = state.descriptor.take() {
+        if let Some(descriptor) = state.descriptor.take()
+            && Arc::strong_count(self) > 1
+        {
             state.last = tcp_info(descriptor);
         }
     }
 }
 
-/// The socket of a connection that leads away from the local application.
-#[derive(Debug)]
-pub enum NetworkSocket<'socket> {
-    /// A plain connection's own.
-    Own(BorrowedFd<'socket>),
-    /// A tunnel's, shared with other connections.
-    Shared(Arc<LiveSocket>),
+/// A socket whose owner closes it whenever it likes.
+#[derive(Clone, Debug)]
+pub enum SocketWatch {
+    /// It leaves its last words.
+    Live(Arc<LiveSocket>),
+    /// A tunnel's second descriptor, gone with the tunnel.
+    Tunnel(Weak<OwnedFd>),
+}
+
+impl SocketWatch {
+    /// What the kernel says now, or said last.
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        match self {
+            Self::Live(socket) => socket.tcp_info(),
+            Self::Tunnel(descriptor) => tcp_info(descriptor.upgrade()?.as_raw_fd()),
+        }
+    }
 }
 
 /// The two sockets of a live connection as its row keeps them, under the row's lock.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    pub(crate) application: Option<RawFd>,
-    pub(crate) network: Network,
+    pub(crate) application: Held,
+    pub(crate) network: Held,
 }
 
-/// See [`NetworkSocket`].
+/// How a row knows a socket.
 #[derive(Debug, Default)]
-pub(crate) enum Network {
+pub(crate) enum Held {
     #[default]
     None,
+    /// Released by its owner before it is closed.
     Own(RawFd),
-    Shared(Arc<LiveSocket>),
+    Watched(SocketWatch),
+}
+
+impl Held {
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        match self {
+            Self::None => None,
+            Self::Own(descriptor) => tcp_info(*descriptor),
+            Self::Watched(watch) => watch.tcp_info(),
+        }
+    }
+}
+
+impl From<Option<BorrowedFd<'_>>> for Held {
+    fn from(socket: Option<BorrowedFd<'_>>) -> Self {
+        socket.map_or(Self::None, |socket| Self::Own(socket.as_raw_fd()))
+    }
 }
 
 /// What the kernel says of both sockets of a connection.
@@ -91,23 +120,7 @@ pub struct SocketPair {
 impl Sockets {
     /// Reads both; call it only under the lock that guards the release.
     pub(crate) fn read(&self) -> SocketPair {
-        SocketPair {
-            application: self.application.and_then(tcp_info),
-            network: match &self.network {
-                Network::None => None,
-                Network::Own(descriptor) => tcp_info(*descriptor),
-                Network::Shared(socket) => socket.tcp_info(),
-            },
-        }
-    }
-}
-
-impl From<NetworkSocket<'_>> for Network {
-    fn from(socket: NetworkSocket<'_>) -> Self {
-        match socket {
-            NetworkSocket::Own(descriptor) => Self::Own(descriptor.as_raw_fd()),
-            NetworkSocket::Shared(socket) => Self::Shared(socket),
-        }
+        SocketPair { application: self.application.tcp_info(), network: self.network.tcp_info() }
     }
 }
 
@@ -148,11 +161,26 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let socket = LiveSocket::new(client.as_fd());
+        let watch = SocketWatch::Live(Arc::clone(&socket));
         assert!(socket.tcp_info().unwrap().congestion_window > 0);
         socket.release();
         drop(client);
-        assert!(socket.tcp_info().unwrap().congestion_window > 0);
+        assert!(watch.tcp_info().unwrap().congestion_window > 0);
         socket.release();
+    }
+
+    #[test]
+    fn nobody_asks_for_what_nobody_watches() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = LiveSocket::new(client.as_fd());
+        socket.release();
+        assert_eq!(socket.tcp_info(), None);
+        let tunnel = Arc::new(OwnedFd::from(client));
+        let watch = SocketWatch::Tunnel(Arc::downgrade(&tunnel));
+        assert!(watch.tcp_info().is_some());
+        drop(tunnel);
+        assert_eq!(watch.tcp_info(), None);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use super::{
     AccessLog, Connections, Enrolments, Requests, SeriesTable,
     clock::{monotonic_ns, wall_ns},
     views::{
-        ADMIN_VERSION, AuthorityView, CaptureView, CertificateSummary, CertificateView, ExplainView,
-        ProblemView, StatusView, UncapturedView,
+        ADMIN_VERSION, ArrivalView, AuthorityView, CaptureView, CertificateSummary, CertificateView,
+        ExplainView, ProblemView, StatusView, UncapturedView,
     },
 };
 use crate::snapshot::{Problem, Snapshot};
@@ -18,8 +18,8 @@ use std::{
 /// A value that is asked for when somebody looks; called on the control runtime, so it must not block.
 pub type Supply<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
-/// Answers the query of `/explain`, or says the HTTP status and why.
-pub type Explainer = Arc<dyn Fn(&str) -> Result<ExplainView, (u16, String)> + Send + Sync>;
+/// Answers the query of `/explain` or `/explain/arrival`, or says the HTTP status and why.
+pub type Explainer<T> = Arc<dyn Fn(&str) -> Result<T, (u16, String)> + Send + Sync>;
 
 /// What the pools of tunnels hold now, and held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,9 @@ pub struct Sources {
     /// The tunnels.
     pub tunnels: Supply<TunnelCounts>,
     /// Explains what would become of a connection or a request, from what is in force when it is asked.
-    pub explain: Explainer,
+    pub explain: Explainer<ExplainView>,
+    /// The same of what comes to a pod of this node, for the agent of the caller.
+    pub explain_arrival: Explainer<ArrivalView>,
     /// 1 where this agent took pinned programs over from another.
     pub took_over: Supply<bool>,
     swept_ns: AtomicU64,
@@ -112,6 +114,7 @@ impl Sources {
             udp_flows: Arc::new(Vec::new),
             tunnels: Arc::new(TunnelCounts::default),
             explain: Arc::new(|_| Err((404, "nothing is explained here".to_owned()))),
+            explain_arrival: Arc::new(|_| Err((404, "nothing is explained here".to_owned()))),
             took_over: Arc::new(|| false),
             swept_ns: AtomicU64::new(0),
         }

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::{
-    AccessLog, CloseReason, Connection, ConnectionLimits, Connections, Direction, Metrics, NetworkSocket,
-    Opening, Security, SeriesTable, ServiceName, Sources, admin, clock::monotonic_ns, http,
-    series::FORGET_AFTER_NS,
+    AccessLog, CloseReason, Connection, ConnectionLimits, Connections, Direction, Metrics, Opening, Security,
+    SeriesTable, ServiceName, Sources, admin, clock::monotonic_ns, http, series::FORGET_AFTER_NS,
 };
 use crate::{
     cli::{self, Arguments, Command},
@@ -223,7 +222,7 @@ fn the_sockets_last_words_are_kept() {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (connections, _) = table(AccessLog::off());
     let connection = open(&connections, 0);
-    let attached = connection.sockets(Some(client.as_fd()), Some(NetworkSocket::Own(client.as_fd())));
+    let attached = connection.sockets(Some(client.as_fd()), Some(client.as_fd()));
     let live = connections.live();
     assert!(live[0].progress().socket_pair().network.unwrap().congestion_window > 0);
     drop(attached);

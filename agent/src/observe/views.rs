@@ -5,7 +5,9 @@ mod explain;
 mod requests;
 
 pub use coverage::{CoverageView, ElsewhereView, PlainView, PodCoverageView, UdpView};
-pub use explain::{ChanceView, ExplainView, OutcomeKind, OutcomeView, RuleView, StepView};
+pub use explain::{
+    ArrivalView, AskView, ChanceView, ExplainView, OutcomeKind, OutcomeView, RuleView, StepView,
+};
 pub use requests::{
     EndpointsView, HealthView, RouteBackendView, RouteMatchView, RoutesView, RunningView, TopView,
 };
@@ -292,6 +294,9 @@ pub struct WorkloadView {
     /// Connections from before its capture that live on, left alone.
     #[serde(default)]
     pub connections_before: Vec<ConnectionBeforeView>,
+    /// How many connections it has now, of a pod that is not captured; only where it was asked for (`present=NAMESPACE`), and was found.
+    #[serde(default)]
+    pub connections_present: Option<usize>,
 }
 
 /// A connection from before the capture of its pod.

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{arrival::Arrival, identify, route::Target};
 use crate::{
-    observe::{CloseReason, Connection, Stage, monotonic_ns},
+    observe::{CloseReason, Connection, SocketWatch, Stage, monotonic_ns},
     resilience::{
         balance::{self, Outstanding},
         ejection::{self, EjectionPolicy},
@@ -50,6 +50,19 @@ pub enum Far {
         /// The tunnel's socket, to ask the kernel about it.
         socket: Option<Arc<OwnedFd>>,
     },
+}
+
+impl Far {
+    /// The tunnel's socket, to ask the kernel about for as long as the tunnel stands.
+    #[must_use]
+    pub fn watch_tunnel(&self) -> Option<SocketWatch> {
+        match self {
+            Self::Stream { socket, .. } => {
+                socket.as_ref().map(|socket| SocketWatch::Tunnel(Arc::downgrade(socket)))
+            }
+            Self::Socket(_) => None,
+        }
+    }
 }
 
 /// A far side, and the load that it is on its endpoint while it lives.

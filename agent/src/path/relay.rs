@@ -22,7 +22,7 @@ use super::{
 };
 use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
 use crate::{
-    observe::{CloseReason, Connection, NetworkSocket},
+    observe::{CloseReason, Connection},
     tunnel::Incoming,
 };
 
@@ -53,13 +53,13 @@ pub async fn relay<I: Incoming>(
     let Reached { far, outstanding: _outstanding } = reached;
     match (arrival, far) {
         (Arrival::Captured { near, .. }, Far::Socket(far)) => {
-            let network = NetworkSocket::Own(far.as_fd());
+            let network = far.as_fd();
             let _attached = connection.sockets(Some(near.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
             from_client(&through_socket(&near, &far, &count).await)
         }
         (Arrival::Plaintext { near, .. }, Far::Socket(far)) => {
-            let network = NetworkSocket::Own(near.as_fd());
+            let network = near.as_fd();
             let _attached = connection.sockets(Some(far.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
             from_client(&through_socket(&near, &far, &count).await)
@@ -68,14 +68,14 @@ pub async fn relay<I: Incoming>(
             Arrival::Captured { near, .. } | Arrival::Plaintext { near, .. },
             Far::Stream { send, receive, socket },
         ) => {
-            let network = socket.as_ref().map(|tunnel| NetworkSocket::Own(tunnel.as_fd()));
+            let network = socket.as_ref().map(|tunnel| tunnel.as_fd());
             let _attached = connection.sockets(Some(near.as_fd()), network);
             let count = record::Bytes { record: connection, near_is_client: true };
             from_client(&through_tunnel(&near, send, receive, &count).await)
         }
         (Arrival::Tunnelled { request, socket, .. }, Far::Socket(application)) => {
             let Ok((send, receive)) = answer(request, baggage) else { return CloseReason::ClientReset };
-            let network = socket.as_ref().map(|tunnel| NetworkSocket::Own(tunnel.as_fd()));
+            let network = socket.as_ref().map(|tunnel| tunnel.as_fd());
             let _attached = connection.sockets(Some(application.as_fd()), network);
             let count = record::Bytes { record: connection, near_is_client: false };
             from_server(&through_tunnel(&application, send, receive, &count).await)

@@ -211,8 +211,8 @@ pub struct Snapshot {
     pub not_http: HashSet<SocketAddr>,
     /// Pods of this node that are not captured, with the reason (host network, not labelled, ...).
     pub uncaptured: Vec<(Arc<Workload>, String)>,
-    /// The same pods by the uids that kubelet names their cgroups by.
-    pub bystanders: HashSet<Arc<str>>,
+    /// The uids of the same pods, by those that kubelet names their cgroups by.
+    pub bystanders: HashMap<Arc<str>, Arc<str>>,
     /// Some namespace is enrolled and strict, so that a pod which nobody knows yet may be one of its own.
     pub has_strict: bool,
 }

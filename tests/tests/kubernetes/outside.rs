@@ -1,10 +1,12 @@
 //! The commands from outside: a kubeconfig, the right agent by node or pod, through the API server's own port-forward.
 
 use posthaste_tests::{
-    Cluster, Mesh, Site, World, agent,
+    Cluster, Family, Mesh, Site, World, agent,
     cluster::{AGENT, SYSTEM},
     eventually,
+    kubelet::Driver,
     mesh::NAMESPACE,
+    objects, peer,
     wait::holds,
 };
 use serde_json::{Value, json};
@@ -14,7 +16,10 @@ const ADMIN: &str = "127.0.0.1:15000";
 
 /// Two nodes whose agents have pods in the API, as their DaemonSet would make them; `/run/netns` stands for the node's network.
 fn prepare() -> Mesh {
-    let mut mesh = Mesh::prepare_in_cluster(&[]).unwrap();
+    run(Mesh::prepare_in_cluster(&[]).unwrap())
+}
+
+fn run(mut mesh: Mesh) -> Mesh {
     {
         let cluster = mesh.cluster.as_ref().unwrap().lock();
         for (node, agent) in [("a", &mesh.a), ("b", &mesh.b)] {
@@ -70,6 +75,49 @@ fn agents_are_asked_by_node_and_by_pod() {
         let said = ask(line).unwrap_err().to_string();
         assert!(words.iter().all(|word| said.contains(word)), "{line:?}: {said}");
     }
+}
+
+#[test]
+fn explain_asks_the_agents_of_both_nodes() {
+    let mut mesh = prepare();
+    let _client = mesh.pod("a", "client").unwrap();
+    let server = mesh.pod("b", "server").unwrap();
+    let mut service = mesh.service_spec("server", 8080, &[&server]);
+    service.app_protocol = Some("http".to_owned());
+    mesh.publish(&service).unwrap();
+    mesh.manifests.put(json!({
+        "apiVersion": "posthaste.dev/v1alpha1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "closed", "namespace": NAMESPACE},
+        "spec": {"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/secret*"]}}]}]},
+    }));
+    mesh.manifests.apply().unwrap();
+    let cluster = mesh.cluster.as_ref().unwrap().lock();
+    let admin = cluster.admin_kubeconfig();
+    let explain = |path: &str| -> Value {
+        let line = ["explain", "shop/client", "server:80", "--path", path, "-o", "json"];
+        serde_json::from_str(&cluster.posthaste(&admin, &line).unwrap()).unwrap()
+    };
+    eventually("the called pod's policy", || {
+        let said = explain("/secret/x");
+        let outcome = &said["outcomes"][0];
+        let denied = (&outcome["status"], &outcome["flag"]) == (&json!(403), &json!("DENY"));
+        holds(
+            denied && said.to_string().contains("AuthorizationPolicy shop/closed rules[0]"),
+            said.to_string(),
+        )
+    })
+    .unwrap();
+    let said = explain("/open");
+    assert_eq!(said["outcomes"][0]["kind"], "forwarded", "{said}");
+    assert!(said.to_string().contains("let in: no AuthorizationPolicy applies"), "{said}");
+    // Without an agent to ask, the step stays, and says why it is open.
+    cluster
+        .kubectl(&["-n", SYSTEM, "delete", "pod", "posthaste-agent-b", "--grace-period=0", "--force"])
+        .unwrap();
+    let said = explain("/secret/x");
+    let open = said["steps"].as_array().unwrap().iter().find(|step| step["unknown"] == true);
+    let says = open.unwrap_or_else(|| panic!("{said}"))["says"].as_str().unwrap();
+    assert!(says.contains("could not be asked: no agent on node b"), "{says}");
 }
 
 #[test]
@@ -130,6 +178,41 @@ fn serve() -> Served {
     let mut cluster = Cluster::prepare(site, world.folder());
     cluster.start().unwrap();
     Served { cluster, _world: world }
+}
+
+#[test]
+fn enrolling_says_which_connections_pods_have_now() {
+    let mut mesh = Mesh::prepare_in_cluster(&[]).unwrap();
+    mesh.split_cgroups();
+    let mut mesh = run(mesh);
+    mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
+    mesh.manifests.apply().unwrap();
+    let [client, server] =
+        [("a", "client", Driver::Systemd), ("b", "server", Driver::Cgroupfs)].map(|(node, name, driver)| {
+            let mut pod = mesh.kubelet_pod(node, name, driver).unwrap();
+            // The server gives uids of its own: these pods are known as static ones are, by the uid that kubelet gave them.
+            let mut object = pod.spec.object();
+            object["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!(pod.spec.uid);
+            mesh.manifests.put(object);
+            mesh.manifests.apply().unwrap();
+            pod.start_pause().unwrap();
+            pod
+        });
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    let keep = peer::start_call(&client, "keep", server.at(Family::V4, 8080), &["60"]).unwrap();
+    peer::wait_line(&keep, "the connection", |line| line["open"] == true).unwrap();
+    let cluster = mesh.cluster.as_ref().unwrap().lock();
+    let admin = cluster.admin_kubeconfig();
+    eventually("the connections of pods that are not captured", || {
+        let text = cluster.posthaste(&admin, &["enroll", NAMESPACE, "--dry-run", "-o", "json"]);
+        let plan: Value = serde_json::from_str(&text.map_err(|fault| fault.to_string())?).unwrap();
+        let of = |name: &str| {
+            let pods = plan["pods"].as_array().unwrap();
+            pods.iter().find(|pod| pod["pod"] == name).map(|pod| pod["connections"].clone())
+        };
+        holds((of("client"), of("server")) == (Some(json!(1)), Some(json!(1))), plan.to_string())
+    })
+    .unwrap();
 }
 
 #[test]

@@ -69,7 +69,13 @@ fn who_is_not_allowed_never_reaches_the_application() {
         .mesh
         .b
         .wait_for_log("the denying rule", |line| {
-            mentions(line, &["AuthorizationPolicy shop/but-not rules[0]"])
+            mentions(
+                line,
+                &[
+                    "AuthorizationPolicy shop/but-not rules[0]",
+                    "rbac_access_denied_matched_policy[ns[shop]-policy[but-not]-rule[0]]",
+                ],
+            )
         })
         .unwrap();
     scene.policy(

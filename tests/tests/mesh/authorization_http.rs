@@ -43,6 +43,12 @@ impl Web {
     }
 }
 
+/// Lines of requests in the access log of the called pod's agent.
+fn denied_lines(web: &Web) -> Vec<Value> {
+    let lines = web.mesh.b.access_log().into_iter();
+    lines.filter(|line| line["event"] == "request" && line["flags"] == "DENY").collect()
+}
+
 const DENIALS: &str = "posthaste_policy_denials_total";
 
 #[test]
@@ -92,6 +98,27 @@ fn each_request_of_a_connection_is_decided() {
     let admin = web.counted(DENIALS, &[("policy", "shop/admin"), ("of", "request")]);
     let none = web.counted(DENIALS, &[("policy", ""), ("of", "request")]);
     assert_eq!((admin, none), (9.0, 4.0), "{}", logs(&web.mesh));
+    let lines = eventually("the lines of what was denied", || {
+        let lines = denied_lines(&web);
+        if lines.len() >= 13 { Ok(lines) } else { Err(format!("{lines:?}")) }
+    });
+    let lines = lines.unwrap();
+    assert_eq!(lines.len(), 13, "{lines:?}");
+    let found = |words: &[&str]| lines.iter().filter(|line| mentions(line, words)).count();
+    let by_admin = "rbac_access_denied_matched_policy[ns[shop]-policy[admin]-rule[0]]";
+    assert_eq!(
+        found(&["\"status\":403", "\"flags\":\"DENY\"", "\"direction\":\"inbound\""]),
+        13,
+        "{lines:?}"
+    );
+    assert_eq!(found(&[by_admin, "AuthorizationPolicy shop/admin rules[0]"]), 9, "{lines:?}");
+    assert_eq!(found(&["rbac_access_denied_matched_policy[none]", "no AuthorizationPolicy allows it"]), 4);
+    let grpc = ["\"grpc_status\":7", "/admin/Call", "\"protocol\":\"grpc\""];
+    assert_eq!(
+        (found(&grpc), found(&["/admin/x?y", "\"pod\":\"client\"", "ns/shop/sa/client"])),
+        (2, 2),
+        "{lines:?}"
+    );
     let connections = web.mesh.b.json(&["connections"]).unwrap();
     assert!(mentions(&connections, &["AuthorizationPolicy shop/admin rules[0]"]), "{connections}");
 }
@@ -109,6 +136,8 @@ fn a_request_that_loses_its_right_is_cut_off_and_a_trial_cuts_nothing() {
         web.counted("posthaste_policy_dry_run_denials_total", &[("policy", "shop/trial"), ("of", "request")]),
         1.0
     );
+    let tried = web.mesh.b.wait_for_log("the trial", |line| line["event"] == "dry_run").unwrap();
+    assert!(mentions(&tried, &["/tried", "\"status\":403", "shop/trial (dry run) would deny"]), "{tried}");
     server
         .plan(&web.server, &Plan { delay_ms: 60_000, body: 1000, ..Plan::always(Trouble::SlowBody) })
         .unwrap();
@@ -126,7 +155,11 @@ fn a_request_that_loses_its_right_is_cut_off_and_a_trial_cuts_nothing() {
     assert!(!last.to_string().contains("WouldBlock"), "{last}");
     web.mesh
         .b
-        .wait_for_log("the reason", |line| mentions(line, &["AuthorizationPolicy shop/slow rules[0]"]))
+        .wait_for_log("the reason", |line| {
+            line["event"] == "request"
+                && line.get("status").is_none()
+                && mentions(line, &["/slow", "DENY", "AuthorizationPolicy shop/slow rules[0]"])
+        })
         .unwrap();
     server.plan(&web.server, &Plan::default()).unwrap();
     assert_eq!(web.status(to, "/fast", &[]).0, 200);

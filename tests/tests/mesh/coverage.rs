@@ -68,6 +68,7 @@ fn what_is_not_covered_is_said_with_the_reason() {
     assert_eq!(client["udp"][0]["address"], format!("{}:443", outside.v4), "{client}");
     let alone = pod(&whole, "loner");
     assert_eq!(alone["excluded_outbound_ports"], serde_json::json!([8080]), "{alone}");
+    assert_eq!(alone["reasons"], serde_json::json!(["connections to ports 8080 are excluded"]), "{alone}");
     assert!(alone["uncaptured_connections"].as_u64() >= Some(1), "{alone}");
     let out = pod(&whole, "bare");
     assert!(out["captured"] == false && out["why"].as_str().is_some_and(|why| !why.is_empty()), "{out}");
@@ -79,9 +80,14 @@ fn what_is_not_covered_is_said_with_the_reason() {
     );
 
     let text = a.cli(&["coverage"]).unwrap();
-    for words in
-        ["? no\n", "1 pods are not captured", "node b was not asked", "1 destinations of QUIC", "no: "]
-    {
+    for words in [
+        "? no\n",
+        "pod shop/loner: connections to ports 8080 are excluded",
+        "1 pods are not captured",
+        "node b was not asked",
+        "1 destinations of QUIC",
+        "no: ",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let metrics = a.metrics().unwrap();
@@ -97,5 +103,6 @@ fn what_is_not_covered_is_said_with_the_reason() {
     assert!(
         of("posthaste_coverage_connections_total", &[("pod", "loner"), ("protection", "uncaptured")]) >= 1.0
     );
+    assert_eq!(of("posthaste_coverage_excluded_ports", &[("pod", "loner"), ("direction", "outbound")]), 1.0);
     assert_eq!(of("posthaste_coverage_udp_flows_total", &[("pod", "client"), ("kind", "quic")]), 1.0);
 }

@@ -4,6 +4,7 @@ use crate::scene::{failed, logs};
 use posthaste_tests::{
     Driver, Family, KubeletPod, Mesh, Sniffer,
     agent::wait_json,
+    http::fetch_unix,
     mesh::NAMESPACE,
     objects, peer,
     wait::{eventually_within, holds},
@@ -142,6 +143,13 @@ fn pods_that_run_are_enrolled_with_their_connections_left_alone() {
         )
     })
     .unwrap();
+    // Who asks learns which connections they have, before anything is changed.
+    eventually("the present connection to be found", || {
+        let rows =
+            fetch_unix(&mesh.a.socket(), "/workloads?present=shop").map_err(|fault| fault.to_string())?.1;
+        holds(rows.contains("\"connections_present\":1"), rows)
+    })
+    .unwrap();
     mesh.manifests.put(objects::namespace(NAMESPACE, true, &[("mtls", "strict")]));
     mesh.manifests.apply().unwrap();
     mesh.settle(client).unwrap();
@@ -158,6 +166,20 @@ fn pods_that_run_are_enrolled_with_their_connections_left_alone() {
     assert!(row(&mesh, client)["capture_window_us"].is_null(), "it did not just appear");
     let table = mesh.a.cli(&["workloads", "-o", "wide"]).unwrap();
     assert!(table.contains("1 connection from before"), "{table}");
+    let said = "1 connection from before its capture goes on past the mesh";
+    let coverage = mesh.a.json(&["coverage"]).unwrap();
+    let covered = coverage["pods"].as_array().unwrap().iter().find(|pod| pod["pod"] == "client").unwrap();
+    assert_eq!(
+        (&covered["connections_before"], &covered["reasons"][0]),
+        (&1.into(), &said.into()),
+        "{covered}"
+    );
+    assert_eq!(coverage["everything_encrypted"], false);
+    let text = mesh.a.cli(&["coverage"]).unwrap();
+    assert!(text.contains(&format!("pod shop/client: {said}")), "{text}");
+    let counted =
+        mesh.a.metrics().unwrap().sum("posthaste_coverage_connections_before", &[("pod", "client")]);
+    assert_eq!(counted, 1.0);
     let sniffer = Sniffer::start(mesh.world.bridge(), &[SECRET]).unwrap();
     call(&mesh, client, server, SECRET).unwrap();
     assert_eq!(sniffer.hits(), 0);

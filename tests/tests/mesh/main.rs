@@ -7,6 +7,7 @@ mod authorization;
 mod authorization_http;
 mod authorization_paths;
 mod balance;
+mod blame;
 mod bytes;
 mod capture;
 mod container;

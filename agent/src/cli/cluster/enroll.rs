@@ -5,9 +5,12 @@ use super::{
     enrolment::{Change, LABEL, Plan, PodPlan, Scene, plan},
     place::Place,
 };
-use crate::cli::{
-    CliError, Options, client as admin, present,
-    table::{Column, Fit, draw},
+use crate::{
+    cli::{
+        CliError, Options, client as admin, present,
+        table::{Column, Fit, draw},
+    },
+    observe::{query::encode, views::WorkloadView},
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod, Service},
@@ -21,6 +24,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeSet, HashMap},
     io::Write,
+    time::Duration,
 };
 
 /// Nodes whose agents are asked for present connections.
@@ -86,22 +90,59 @@ async fn policies(client: &Client, namespace: &str) -> Result<Vec<NetworkPolicy>
         .items)
 }
 
+/// Between two looks at what an agent has found.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Looks at most: an agent lists the connections of pods within a second of the first question.
+const LOOKS: u32 = 12;
+
+/// The pods of a namespace as the agent of one node knows them, when those that run and are not captured tell their connections.
+fn workloads(place: &Place, namespace: &str, running: &BTreeSet<&str>) -> Vec<WorkloadView> {
+    let target = format!("/workloads?present={}", encode(namespace));
+    let mut last = Vec::new();
+    for look in 0..LOOKS {
+        if look > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        let Ok(rows) = admin::ask::<Vec<WorkloadView>>(place, &target) else { return last };
+        last = rows.into_iter().filter(|row| row.namespace == namespace).collect();
+        let is_open = |row: &WorkloadView| {
+            let here = !row.captured_here && row.not_captured.is_some();
+            here && running.contains(&*row.pod) && row.connections_present.is_none()
+        };
+        if !last.iter().any(is_open) {
+            break;
+        }
+    }
+    last
+}
+
 /// By pod, as far as agents answer: one that does not is no reason not to show the rest.
 fn connections(place: &Place, pods: &[Pod], namespace: &str) -> HashMap<String, u64> {
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let nodes: BTreeSet<String> = pods.iter().filter_map(node).collect();
+    let running: BTreeSet<&str> = pods.iter().filter(|pod| has_connections(pod)).map(name_of).collect();
     let mut known = HashMap::new();
     for node in nodes.into_iter().take(NODES) {
         let there = Place { node: Some(node), pod: None, ..place.clone() };
-        let Ok(Value::Array(rows)) = admin::ask::<Value>(&there, "/workloads") else { continue };
-        for row in rows.iter().filter(|row| row["namespace"] == namespace) {
-            let before = row["connections_before"].as_array().map(Vec::len);
-            if let (Some(name), Some(before)) = (row["pod"].as_str(), before) {
-                known.insert(name.to_owned(), before as u64);
+        for row in workloads(&there, namespace, &running) {
+            let before = row.captured_here.then_some(row.connections_before.len());
+            if let Some(count) = before.or(row.connections_present) {
+                known.insert(row.pod, count as u64);
             }
         }
     }
     known
+}
+
+fn name_of(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Whether an agent can list connections that are the pod's own.
+fn has_connections(pod: &Pod) -> bool {
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !on_host && phase == Some("Running")
 }
 
 async fn label(place: &Place, name: &str, enrol: bool) -> Result<(), ClusterError> {

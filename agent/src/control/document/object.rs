@@ -30,7 +30,7 @@ pub fn object(origin: &Arc<str>, kind: Kind, text: &str) -> Item {
 pub(super) fn read(origin: &Arc<str>, kind: Kind, value: &Value) -> Item {
     match translated(origin, kind, &Body::Value(value)) {
         Ok(object) => good(kind, object),
-        Err(problem) => Item::Bad(key(kind, value), problem),
+        Err(problem) => in_part(origin, kind, value, problem),
     }
 }
 
@@ -38,6 +38,21 @@ fn good(kind: Kind, object: Object) -> Item {
     let metadata = object.metadata();
     let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
     Item::Good(ObjectKey { kind, namespace, name }, object)
+}
+
+/// A policy that keeps somebody out does so as far as it can be read.
+fn in_part(origin: &Arc<str>, kind: Kind, value: &Value, problem: Problem) -> Item {
+    let key = key(kind, value);
+    let policy = match kind {
+        Kind::AuthorizationPolicy => {
+            policy::unread::in_part(value, origin).filter(|one| one.unread.is_some())
+        }
+        _ => None,
+    };
+    match (key, policy) {
+        (Some(key), Some(policy)) => Item::InPart(key, Object::AuthorizationPolicy(policy.into()), problem),
+        (key, _) => Item::Bad(key, problem),
+    }
 }
 
 /// What an object is read from.

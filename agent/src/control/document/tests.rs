@@ -15,7 +15,7 @@ fn shape(items: &[Item]) -> String {
         .iter()
         .map(|item| match item {
             Item::Good(..) => '+',
-            Item::Bad(..) => '-',
+            Item::InPart(..) | Item::Bad(..) => '-',
             Item::Ignored => '.',
         })
         .collect()

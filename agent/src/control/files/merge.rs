@@ -43,13 +43,20 @@ struct InForce {
     object: Object,
 }
 
+/// What does not fit, and what is in force of it where there is no good version.
+struct Bad {
+    key: ObjectKey,
+    problem: Problem,
+    in_part: Option<(Arc<str>, Object)>,
+}
+
 /// A reading while it is put together.
 struct Merge<'last> {
     last: HashMap<&'last ObjectKey, &'last InForce>,
     objects: Vec<InForce>,
     /// Keys in force, by the place where each was seen.
     seen: HashMap<ObjectKey, String>,
-    bad: Vec<(ObjectKey, Problem)>,
+    bad: Vec<Bad>,
     problems: Vec<Problem>,
     unreadable: HashSet<Arc<str>>,
     ignored: usize,
@@ -128,7 +135,10 @@ impl<'last> Merge<'last> {
     fn item(&mut self, file: &Arc<str>, item: Item) {
         match item {
             Item::Good(key, object) => self.good(file, key, object),
-            Item::Bad(Some(key), problem) => self.bad.push((key, problem)),
+            Item::InPart(key, object, problem) => {
+                self.bad.push(Bad { key, problem, in_part: Some((file.clone(), object)) });
+            }
+            Item::Bad(Some(key), problem) => self.bad.push(Bad { key, problem, in_part: None }),
             Item::Bad(None, mut problem) => {
                 if self.last.values().any(|kept| kept.file == *file) {
                     problem
@@ -165,13 +175,20 @@ impl<'last> Merge<'last> {
 
     /// After all files: a good version elsewhere is a deliberate move and wins over the last good one.
     fn keep_bad(&mut self) {
-        for (key, mut problem) in std::mem::take(&mut self.bad) {
-            if !self.seen.contains_key(&key)
-                && let Some(last) = self.last.get(&key)
-            {
-                problem.reason.push_str(". The last good version stays in force");
-                self.seen.insert(key, problem.origin.clone());
-                self.objects.push((*last).clone());
+        for Bad { key, mut problem, in_part } in std::mem::take(&mut self.bad) {
+            let last = self.last.get(&key).filter(|last| last.object.is_whole());
+            match (self.seen.contains_key(&key), last, in_part) {
+                (false, Some(last), _) => {
+                    problem.reason.push_str(". The last good version stays in force");
+                    self.seen.insert(key, problem.origin.clone());
+                    self.objects.push((*last).clone());
+                }
+                // Whoever builds the snapshot says what is wrong, and what is in force meanwhile.
+                (false, None, Some((file, object))) => {
+                    self.good(&file, key, object);
+                    continue;
+                }
+                _ => {}
             }
             self.problems.push(problem);
         }

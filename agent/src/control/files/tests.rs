@@ -100,3 +100,27 @@ async fn follows_changes_and_swapped_config_maps() {
 async fn changed(receiver: &mut channel::Receiver<Arc<Reading>>) {
     tokio::time::timeout(Duration::from_secs(5), receiver.changed()).await.expect("heard in time").unwrap();
 }
+
+#[test]
+fn a_policy_that_was_never_in_order_is_in_force_as_far_as_it_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = FileSource::open(folder.path()).unwrap();
+    let mut read = |rules: &str| {
+        let text = format!(
+            "apiVersion: posthaste.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: a, namespace: b}}\nspec: {{action: DENY, rules: [{rules}]}}\n"
+        );
+        fs::write(folder.path().join("a.yaml"), text).unwrap();
+        let reading = source.read();
+        let [policy] = &reading.inputs.authorization_policies[..] else { panic!("{reading:?}") };
+        let reasons: Vec<String> = reading.problems.iter().map(ToString::to_string).collect();
+        (policy.unread.is_some(), policy.spec.rules.len(), reasons.join(" "))
+    };
+    let good = "{from: [{source: {namespaces: [x]}}]}, {}";
+    // Never in order: what is wrong is said where the policy is put in force.
+    assert_eq!(read("1"), (true, 1, String::new()));
+    assert_eq!(read("1, 2"), (true, 2, String::new()), "a later one takes its place");
+    assert_eq!(read(good), (false, 2, String::new()));
+    let (in_part, rules, problem) = read("3");
+    assert_eq!((in_part, rules), (false, 2), "the last good one stays");
+    assert!(problem.contains("spec.rules[0]") && problem.contains("last good version stays"), "{problem}");
+}

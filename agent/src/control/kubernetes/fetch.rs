@@ -76,7 +76,7 @@ async fn pods(client: Client, fetch: &Fetch) -> Result<Answer, kube::Error> {
 fn read(seen: &Seen) -> Option<Arc<Pod>> {
     match document::object(&ORIGIN.into(), Kind::Pod, seen.text.get()) {
         Item::Good(_, Object::Pod(pod)) => Some(pod),
-        Item::Bad(_, problem) => {
+        Item::InPart(_, _, problem) | Item::Bad(_, problem) => {
             tracing::warn!(%problem, "a pod of another node");
             None
         }

@@ -71,7 +71,7 @@ pub(super) fn read(path: &Path) -> Option<Saved> {
     let mut objects = Vec::new();
     for item in document::parse(FILE, &text, Format::Json) {
         match item {
-            Item::Good(key, object) => objects.push((key, object)),
+            Item::Good(key, object) | Item::InPart(key, object, _) => objects.push((key, object)),
             Item::Bad(_, problem) => tracing::warn!(%problem, "of the inputs that were kept"),
             Item::Ignored => {}
         }

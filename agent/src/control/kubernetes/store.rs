@@ -256,7 +256,11 @@ fn held(last: Option<&Held>, item: Item) -> Held {
             let same = last.filter(|last| **last == object);
             Held { good: Some(same.cloned().unwrap_or(object)), problem: None }
         }
-        Item::Bad(_, mut problem) => {
+        // Whoever builds the snapshot says what is wrong, and what is in force meanwhile.
+        Item::InPart(_, object, _) if last.is_none_or(|last| !last.is_whole()) => {
+            Held { good: Some(object), problem: None }
+        }
+        Item::InPart(_, _, mut problem) | Item::Bad(_, mut problem) => {
             if last.is_some() {
                 problem.reason.push_str(". The last good version stays in force");
             }

@@ -136,7 +136,7 @@ fn inputs(text: &str, format: Format) -> Inputs {
     let mut inputs = Inputs::default();
     for item in document::parse("f", text, format) {
         match item {
-            Item::Good(_, object) => object.add_to(&mut inputs),
+            Item::Good(_, object) | Item::InPart(_, object, _) => object.add_to(&mut inputs),
             Item::Bad(_, problem) => panic!("{problem}"),
             Item::Ignored => {}
         }
@@ -170,6 +170,15 @@ fn every_field_comes_back() {
     assert_eq!(read.endpoint_slices[0].endpoints[0].pod.as_ref().unwrap().uid, "p-1".into());
     assert!(read.endpoint_slices[0].endpoints[1].pod.is_none());
     assert!(!read.namespaces[0].metadata.annotations.contains_key("other"));
+    round_trip(&read);
+}
+
+#[test]
+fn what_cannot_be_read_of_a_policy_comes_back_unread() {
+    let text = "apiVersion: posthaste.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: a, namespace: b, uid: u}\nspec: {rules: [{from: [{source: {principals: [1]}}]}]}\n";
+    let read = inputs(text, Format::Yaml);
+    let unread = read.authorization_policies[0].unread.as_ref().unwrap();
+    assert_eq!(unread.faults[0].field, "spec.rules[0].from[0].source.principals[0]");
     round_trip(&read);
 }
 

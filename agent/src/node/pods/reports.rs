@@ -1,7 +1,7 @@
 //! What people learn of the pods of this node: when they were captured, what they wait for, what goes past the agent.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -38,6 +38,23 @@ impl Pods {
             let now: HashSet<TcpConnection> = now.into_iter().collect();
             enrolled.before.retain(|one| now.contains(one));
         }
+    }
+
+    /// Looks which connections pods have that are not captured, where somebody asks about their namespace.
+    pub(super) async fn look_at_present(&self, snapshot: &Snapshot) {
+        let asked = self.means.enrolments.asked(monotonic_ns());
+        let mut present = HashMap::new();
+        let uncaptured = snapshot.uncaptured.iter().filter(|(pod, _)| asked.contains(&pod.namespace));
+        let meant: HashSet<&str> = uncaptured.map(|(pod, _)| &*pod.uid).collect();
+        for (of_kubelet, uid) in snapshot.bystanders.iter().filter(|(_, uid)| meant.contains(&***uid)) {
+            // One that has ended, is not started yet, or shares the node's network has none to be listed.
+            let Ok(place) = self.locator.find(&NetnsSource::Cgroup(Arc::clone(of_kubelet))) else { continue };
+            let Ok(namespace) = self.means.threads.open(place.path).await else { continue };
+            let (threads, options) = (&self.means.threads, &self.means.sockets);
+            let found = sockets::uncaptured(threads, &Arc::new(namespace), options).await;
+            present.insert(Arc::clone(uid), found.len());
+        }
+        self.means.enrolments.replace_present(present);
     }
 
     /// Takes note of pods that the kernel captures since just now.

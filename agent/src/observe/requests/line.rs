@@ -6,7 +6,7 @@
 //! `port`, `route`, `endpoint`, `security`, `retries`, `hedges`, `limit`, `budget_refused`; for a tap also `attempts`,
 //! `request_headers` and `response_headers`, whose values are replaced but for those that were asked for.
 
-use super::{AttemptOutcome, Finished};
+use super::{AttemptOutcome, Finished, RequestProtocol};
 use crate::{
     observe::{
         json,
@@ -14,7 +14,7 @@ use crate::{
     },
     snapshot::routes::RouteName,
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use std::fmt;
 
 /// Bytes of a path in a line.
@@ -88,23 +88,16 @@ impl Finished {
 
     fn write_head(&self, out: &mut Vec<u8>) {
         let details = &self.details;
-        if let Some(id) = &details.request_id {
-            json::text_field(out, "request_id", &String::from_utf8_lossy(id.as_bytes()));
-        }
-        if let Some(trace) = &details.trace {
-            json::field(out, "trace_id");
-            json::hexadecimal(out, trace.own.trace_id, 32);
-        }
-        json::text_field(out, "protocol", self.protocol.as_str());
-        json::text_field(out, "method", details.method.as_str());
-        if let Some(authority) = details.authority() {
-            json::text_field(out, "authority", authority);
-        }
-        let path = details.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-        json::text_field(out, "path", path.get(..path.floor_char_boundary(PATH)).unwrap_or_default());
-        if let Some(agent) = &details.user_agent {
-            json::text_field(out, "user_agent", &String::from_utf8_lossy(agent.as_bytes()));
-        }
+        let head = HeadText {
+            request_id: details.request_id.as_ref(),
+            trace_id: details.trace.as_ref().map(|trace| trace.own.trace_id),
+            protocol: self.protocol,
+            method: &details.method,
+            authority: details.authority(),
+            uri: &details.uri,
+            user_agent: details.user_agent.as_ref(),
+        };
+        write_head(out, &head);
     }
 
     fn write_answer(&self, out: &mut Vec<u8>) {
@@ -137,6 +130,37 @@ impl Finished {
             out.push(b'}');
         }
         out.push(b']');
+    }
+}
+
+/// What lines say of the head of a request.
+pub(super) struct HeadText<'head> {
+    pub(super) request_id: Option<&'head HeaderValue>,
+    pub(super) trace_id: Option<u128>,
+    pub(super) protocol: RequestProtocol,
+    pub(super) method: &'head Method,
+    pub(super) authority: Option<&'head str>,
+    pub(super) uri: &'head Uri,
+    pub(super) user_agent: Option<&'head HeaderValue>,
+}
+
+pub(super) fn write_head(out: &mut Vec<u8>, head: &HeadText<'_>) {
+    if let Some(id) = head.request_id {
+        json::text_field(out, "request_id", &String::from_utf8_lossy(id.as_bytes()));
+    }
+    if let Some(trace_id) = head.trace_id {
+        json::field(out, "trace_id");
+        json::hexadecimal(out, trace_id, 32);
+    }
+    json::text_field(out, "protocol", head.protocol.as_str());
+    json::text_field(out, "method", head.method.as_str());
+    if let Some(authority) = head.authority {
+        json::text_field(out, "authority", authority);
+    }
+    let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    json::text_field(out, "path", path.get(..path.floor_char_boundary(PATH)).unwrap_or_default());
+    if let Some(agent) = head.user_agent {
+        json::text_field(out, "user_agent", &String::from_utf8_lossy(agent.as_bytes()));
     }
 }
 

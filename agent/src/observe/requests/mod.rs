@@ -10,10 +10,12 @@
 //! | `metrics` | what `/metrics` shows of them |
 //! | `line` | one JSON line in the access log, or for a tap |
 //! | `refused` | what was no request |
+//! | `denied` | what policies of the called pod kept out |
 //! | `tap` | who listens to which requests |
 //! | `trace`, `request_id` | `traceparent` and `X-Request-Id`, made or kept |
 //! | `flag` | Envoy's short codes |
 
+mod denied;
 mod finished;
 mod flag;
 mod histogram;
@@ -31,6 +33,7 @@ pub(crate) mod tests;
 mod top;
 pub mod trace;
 
+pub use denied::{DeniedRequest, Heading, Refusal};
 pub use finished::{AttemptNote, AttemptOutcome};
 pub use flag::{RequestFlag, RequestFlags, RequestProtocol};
 pub use histogram::percentile;
@@ -44,7 +47,7 @@ pub(crate) use metrics::RequestCollector;
 pub(crate) use record::is_grpc_failure;
 pub(crate) use tap::{TapFilter, Tapped};
 
-use super::{AccessLog, SERIES_LIMIT, locked, otlp::SpanQueue};
+use super::{AccessLog, Connection, SERIES_LIMIT, locked, otlp::SpanQueue};
 use crate::snapshot::{ServicePort, Snapshot};
 use http::HeaderMap;
 use record::Wanted;
@@ -158,6 +161,20 @@ impl Requests {
         self.0.malformed.count(request.what);
         if request.status >= self.0.options.log_rule.min_status {
             self.0.options.log.refused(worker, request);
+        }
+    }
+
+    /// Whether requests have lines at all.
+    #[must_use]
+    pub fn has_lines(&self) -> bool {
+        self.0.options.log.is_on()
+    }
+
+    /// A request of a connection was denied, or would have been.
+    pub fn denied(&self, worker: usize, connection: &Connection, request: &DeniedRequest<'_>) {
+        // Of what is cut off there is no status, as of a failure.
+        if request.refusal == Refusal::CutOff || self.0.options.log_rule.min_status <= 403 {
+            self.0.options.log.denied(worker, connection.row(), request);
         }
     }
 

@@ -28,6 +28,12 @@ pub struct PodCoverageView {
     pub why: Option<String>,
     /// `permissive` or `strict`.
     pub mtls: String,
+    /// What of it does not go through the mesh although it is captured, in words.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    /// Connections that it had when it was captured, and still has: nobody carries them.
+    #[serde(default)]
+    pub connections_before: usize,
     /// Destination ports that leave uncaptured.
     pub excluded_outbound_ports: Vec<u16>,
     /// Own ports that are reached uncaptured.

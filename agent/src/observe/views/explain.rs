@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::EndpointsView;
-use crate::observe::{CloseReason, Security};
+use crate::observe::{CloseReason, Security, requests::RequestFlag};
 
 /// What would become of a connection, or of a request on it: `/explain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,36 @@ pub struct StepView {
     pub passes: bool,
     /// What happens and why, in one line.
     pub says: String,
+    /// It is for another agent to say, which was not asked or could not be; `says` tells why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
+    /// What to ask that agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<AskView>,
+}
+
+/// A question that the agent of another node answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskView {
+    /// The called pod, `namespace/name`.
+    pub pod: String,
+    /// Its node, where that is known.
+    pub node: Option<String>,
+    /// Path and query of its admin socket, which answers with an [`ArrivalView`].
+    pub target: String,
+}
+
+/// What becomes of a connection, or of a request, where it arrives: `/explain/arrival`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArrivalView {
+    /// Node of the agent that says it.
+    pub node: String,
+    /// Stages `arrival` and `policy`.
+    pub steps: Vec<StepView>,
+    /// Why it is refused.
+    pub refused: Option<CloseReason>,
+    /// HTTP status of that, where the request and not the connection is refused.
+    pub status: Option<u16>,
 }
 
 /// A match of a rule.
@@ -86,6 +116,9 @@ pub struct OutcomeView {
     pub route: Option<String>,
     /// `name.namespace:port` of the service that is called in the end.
     pub service: Option<String>,
+    /// It is of a request, not of a connection.
+    #[serde(default)]
+    pub request: bool,
     /// Where it goes, each with its share of this outcome.
     pub endpoints: Vec<ChanceView>,
 }
@@ -97,7 +130,7 @@ pub struct ChanceView {
     pub address: String,
     /// `namespace/name` of the pod, where known.
     pub pod: Option<String>,
-    /// 0 to 1, of this outcome.
+    /// 0 to 1, of this outcome; 0 where another one is better at the moment.
     pub probability: f64,
     /// What protects the bytes.
     pub security: Security,
@@ -105,4 +138,36 @@ pub struct ChanceView {
     pub expected_identity: Option<String>,
     /// Why it is refused there; absent where it is taken, or nobody here knows.
     pub refused: Option<CloseReason>,
+    /// HTTP status of that, where the request and not the connection is refused.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// Whom to ask whether it is refused there; absent where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<AskView>,
+}
+
+impl OutcomeView {
+    /// Where every endpoint refuses, that is what comes of it.
+    pub fn settle(&mut self) {
+        let Some(first) = self.endpoints.first() else { return };
+        let all = |test: &dyn Fn(&ChanceView) -> bool| self.endpoints.iter().all(test);
+        if self.kind != OutcomeKind::Forwarded || !all(&|one| one.refused.is_some()) {
+            return;
+        }
+        let (reason, status) = (first.refused, first.status);
+        if let Some(status) = status.filter(|_| all(&|one| one.status == status)) {
+            let flag = if status == 403 { RequestFlag::Denied } else { RequestFlag::Malformed };
+            let says = format!("the called pod's agent answers {status}");
+            self.answered(status, flag, says);
+        } else if !self.request {
+            (self.kind, self.reason) = (OutcomeKind::Refused, reason);
+        } else if all(&|one| one.status.is_none()) {
+            self.answered(503, RequestFlag::UpstreamFailure, "no endpoint takes the connection".to_owned());
+        }
+    }
+
+    fn answered(&mut self, status: u16, flag: RequestFlag, says: String) {
+        (self.kind, self.status, self.says) = (OutcomeKind::Answered, Some(status), says);
+        self.flag = Some(flag.as_str().to_owned());
+    }
 }

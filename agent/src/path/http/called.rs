@@ -20,7 +20,11 @@ use super::{
 };
 use crate::{
     http1::{HeadError, Sink},
-    observe::{CloseReason, Connection, Denied, requests::RequestFlag},
+    observe::{
+        CloseReason, Connection, Denied, SocketWatch, monotonic_ns,
+        requests::{DeniedRequest, Heading, Refusal, RefusedRequest, RequestFlag, RequestProtocol},
+        would_deny,
+    },
     path::{
         arrival::{Arrival, OverReference},
         authorize,
@@ -28,7 +32,11 @@ use crate::{
         detect::{self, Guess},
         identify,
     },
-    snapshot::{Protocol, authorization::Asked, protocol::Why},
+    snapshot::{
+        Protocol,
+        authorization::{Asked, Verdict},
+        protocol::Why,
+    },
     worker::{Admission, Caller, PodHere, With, Worker},
 };
 
@@ -70,7 +78,9 @@ async fn converse<I: OverReference>(
     connection: &Rc<Connection>,
 ) -> CloseReason {
     let near = match arrival {
-        Arrival::Tunnelled { request, .. } => {
+        Arrival::Tunnelled { request, socket, .. } => {
+            connection
+                .watch_network(|| socket.as_ref().map(|socket| SocketWatch::Tunnel(Arc::downgrade(socket))));
             let baggage = identify::local_pod(&worker.snapshot(), pod).map(|here| pod.baggage(here));
             match (*request).accept(baggage.as_deref()) {
                 Ok((send, receive)) => Wire::of_stream(send, receive),
@@ -78,7 +88,9 @@ async fn converse<I: OverReference>(
             }
         }
         Arrival::Plaintext { near, .. } | Arrival::Captured { near, .. } => {
-            Wire::of_socket(near, Bytes::new())
+            let near = Wire::of_socket(near, Bytes::new());
+            connection.watch_network(|| near.watch());
+            near
         }
     };
     let (source, guess) = detect::incoming(near.source, &mut far).await;
@@ -91,7 +103,8 @@ async fn converse<I: OverReference>(
         }
     };
     connection.protocol(protocol, Why::FirstBytes, None);
-    let application = Application::new(worker, pod, address, caller.address, Wire::of_far(far));
+    let far = watched(far, connection);
+    let application = Application::new(worker, pod, address, caller.address, far);
     let called = Rc::new(Called {
         worker: Rc::clone(worker),
         pod: Rc::clone(pod),
@@ -100,6 +113,13 @@ async fn converse<I: OverReference>(
         application,
     });
     called.serve(near, version).await
+}
+
+/// The way to the application, about whose socket the record may ask the kernel.
+fn watched(far: Far, connection: &Connection) -> Wire {
+    let far = Wire::of_far(far);
+    connection.watch_application(far.watch());
+    far
 }
 
 /// Not HTTP: carried where that is allowed without knowing a request.
@@ -123,8 +143,9 @@ async fn bytes(
             return reason;
         }
     };
+    let far = watched(far, connection);
     let work = pin!(async {
-        let carried = upgrade::relay(near, Wire::of_far(far)).await;
+        let carried = upgrade::relay(near, far).await;
         connection.received(carried.up);
         connection.sent(carried.down);
         if carried.in_order { CloseReason::Finished } else { CloseReason::ClientReset }
@@ -151,28 +172,57 @@ impl Called {
     }
 
     /// Lets a request in for as long as it is under way.
-    fn admit(&self, head: &Parts) -> Result<Admission, Local> {
+    fn admit(&self, head: &Parts, heading: Option<&Heading>) -> Result<Admission, Local> {
         let snapshot = self.worker.snapshot();
         let Some(here) = identify::local_pod(&snapshot, &self.pod) else {
             let text = "this pod left the mesh";
             return Err(Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, text));
         };
         let asked = Asked::read(head, head::authority(head)).map_err(|fault| {
+            self.refused(400, fault.as_str());
             let text = format!("the path has {fault}, which not all servers read alike; policies of this port ask for the path");
             Local::new(StatusCode::BAD_REQUEST, RequestFlag::Malformed, text)
         })?;
         let (policies, facts) = (&here.authorization, self.caller.facts());
         for policy in policies.trials_of(&facts, &asked) {
             self.connection.trial(Denied::Request, &policy);
+            self.write(heading, Refusal::Trial, &would_deny(&policy), None);
         }
         let verdict = policies.decide_request(&facts, &asked);
         if !verdict.allows() {
-            self.connection.denied(Denied::Request, &verdict);
+            self.deny(heading, Refusal::Answered, &verdict);
             let (method, path) = (&head.method, head.uri.path());
             tracing::debug!(client = %self.caller.address, %method, path, why = verdict.reason(), "a request was denied");
             return Err(Local::new(StatusCode::FORBIDDEN, RequestFlag::Denied, DENIED));
         }
         Ok(self.pod.admissions.enter(Caller { with: With::Request(asked.into()), ..self.caller.clone() }))
+    }
+
+    /// Tells the records of a denial.
+    fn deny(&self, heading: Option<&Heading>, refusal: Refusal, verdict: &Verdict) {
+        self.connection.denied(Denied::Request, verdict);
+        self.write(heading, refusal, &verdict.reason(), Some(verdict.details().into()));
+    }
+
+    fn write(&self, heading: Option<&Heading>, refusal: Refusal, policy: &str, details: Option<Arc<str>>) {
+        let Some(heading) = heading else { return };
+        let denied = DeniedRequest { heading, refusal, policy, details, at_ns: monotonic_ns() };
+        self.worker.shared.requests.denied(self.worker.index(), &self.connection, &denied);
+    }
+
+    /// What the caller sent was not unambiguous HTTP, and was answered with this status.
+    fn refused(&self, status: u16, what: &'static str) {
+        let Caller { identity, address, .. } = &self.caller;
+        let refused = RefusedRequest {
+            connection_id: self.connection.id(),
+            pod: identify::caller(&self.worker.snapshot(), *address, identity.as_ref()),
+            client: self.connection.client(),
+            status,
+            what,
+            at_ns: monotonic_ns(),
+        };
+        tracing::debug!(client = %address, status, what, "a request was refused");
+        self.worker.shared.requests.refused(self.worker.index(), &refused);
     }
 
     /// An answer that does not come is none for the caller either, as if nobody stood between.
@@ -207,7 +257,13 @@ impl Handler for Called {
         let Incoming { request, version, upgrade, .. } = incoming;
         let (mut head, body) = request.into_parts();
         let grpc = head::is_grpc(&head.headers);
-        let admission = match self.admit(&head) {
+        let protocol = match (version, grpc) {
+            (_, true) => RequestProtocol::Grpc,
+            (Version::HTTP_2, false) => RequestProtocol::Http2,
+            _ => RequestProtocol::Http1,
+        };
+        let heading = self.worker.shared.requests.has_lines().then(|| Heading::of(&head, protocol));
+        let admission = match self.admit(&head, heading.as_ref()) {
             Ok(admission) => admission,
             Err(local) => return self.note(&reply.respond(local.response(grpc), None).await),
         };
@@ -216,7 +272,7 @@ impl Handler for Called {
         let passing = Box::pin(self.pass_on(request, (version, upgrade), reply));
         if let Err(verdict) = admission.guard(passing).await {
             // It was dropped: the caller sees it cut off.
-            self.connection.denied(Denied::Request, &verdict);
+            self.deny(heading.as_ref(), Refusal::CutOff, &verdict);
         }
     }
 
@@ -225,7 +281,7 @@ impl Handler for Called {
     }
 
     fn malformed(&self, error: &HeadError) {
-        tracing::debug!(client = %self.caller.address, status = error.status, what = error.what, "a request was refused");
+        self.refused(error.status, error.what);
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(super) mod frames;
 pub(super) mod http2;
+mod watched;
 
 use std::{
     collections::VecDeque,
@@ -20,6 +21,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use crate::{
     http1::{Sink, Source},
+    observe::SocketWatch,
     path::{
         connect::Far,
         flow::{self, drained},
@@ -27,6 +29,8 @@ use crate::{
     },
     tunnel::{ReceiveHalf, Reset, SendHalf, Tunnel, reference::ReferenceTunnel},
 };
+
+pub use watched::WatchedSocket;
 
 /// Pieces of one vectored write.
 const PIECES: usize = 32;
@@ -49,7 +53,7 @@ pub struct WireSource {
 }
 
 enum From {
-    Socket { socket: Rc<TcpStream>, chunk: usize },
+    Socket { socket: Rc<WatchedSocket>, chunk: usize },
     Stream(<ReferenceTunnel as Tunnel>::Receive),
     Http2(h2::RecvStream),
 }
@@ -58,9 +62,9 @@ enum From {
 /// other half is dropped too.
 pub enum WireSink {
     /// A socket.
-    Socket(Rc<TcpStream>),
+    Socket(Rc<WatchedSocket>),
     /// A socket whose last bytes wait for its end: both in one segment are one packet less to make, to take in and to be woken for.
-    Closing(Rc<TcpStream>),
+    Closing(Rc<WatchedSocket>),
     /// A stream of a tunnel.
     Stream(<ReferenceTunnel as Tunnel>::Send),
     /// A stream of an HTTP/2 connection after CONNECT.
@@ -71,7 +75,7 @@ impl Wire {
     /// A socket, of which `ahead` was read already.
     #[must_use]
     pub fn of_socket(socket: TcpStream, ahead: Bytes) -> Self {
-        let socket = Rc::new(socket);
+        let socket = Rc::new(WatchedSocket::new(socket));
         let from = From::Socket { socket: Rc::clone(&socket), chunk: flow::SMALL };
         Self { source: WireSource { ahead, from }, sink: WireSink::Socket(socket) }
     }
@@ -91,6 +95,15 @@ impl Wire {
     ) -> Self {
         let source = WireSource { ahead: Bytes::new(), from: From::Stream(receive) };
         Self { source, sink: WireSink::Stream(send) }
+    }
+
+    /// The socket, to ask the kernel about; none of a stream.
+    #[must_use]
+    pub fn watch(&self) -> Option<SocketWatch> {
+        match &self.sink {
+            WireSink::Socket(socket) | WireSink::Closing(socket) => Some(socket.watch()),
+            WireSink::Stream(_) | WireSink::Http2(_) => None,
+        }
     }
 
     /// What was reached.
@@ -179,7 +192,7 @@ impl Sink for WireSink {
     fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Socket(socket) | Self::Closing(socket) => {
-                SockRef::from(&**socket).shutdown(Shutdown::Write)
+                SockRef::from(&***socket).shutdown(Shutdown::Write)
             }
             Self::Stream(send) => {
                 send.finish().map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))

@@ -45,7 +45,7 @@ use http::Version;
 
 use crate::{
     http1::HeadError,
-    observe::CloseReason,
+    observe::{CloseReason, Connection},
     worker::{PodHere, Worker},
 };
 use downstream::{Handler, Incoming, Reply};
@@ -57,6 +57,7 @@ use stream::WireStream;
 /// requests are finished and the connection is closed.
 pub async fn serve(near: Wire, version: Version, session: Rc<Session>) -> CloseReason {
     let leaving = leaving(&session.worker, &session.pod);
+    let near = noted(near, &session.connection);
     if version == Version::HTTP_2 {
         let windows = downstream::Windows::of_one_in(session.connections());
         // Boxed: it is several times as large as what HTTP/1 needs.
@@ -66,6 +67,12 @@ pub async fn serve(near: Wire, version: Version, session: Rc<Session>) -> CloseR
         downstream::serve_http1(near, session, leaving).await;
     }
     CloseReason::Finished
+}
+
+/// Tells the record of the application's socket. By value, since what is borrowed would have its place in the connection's future.
+fn noted(near: Wire, record: &Connection) -> Wire {
+    record.watch_application(near.watch());
+    near
 }
 
 /// Resolves when the worker stops or the pod leaves the mesh. It is polled with each pass of a connection, so that it asks for a

@@ -102,6 +102,19 @@ impl Verdict {
         self.effect == Effect::Allow
     }
 
+    /// The same in the words of Istio: `rbac_access_denied_matched_policy[ns[shop]-policy[name]-rule[0]]`, or `[none]`.
+    #[must_use]
+    pub fn details(&self) -> String {
+        const DENIED: &str = "rbac_access_denied_matched_policy";
+        match &self.by {
+            By::Rule(policy, rule) => {
+                let (namespace, name) = policy.name.split_once('/').unwrap_or_default();
+                format!("{DENIED}[ns[{namespace}]-policy[{name}]-rule[{rule}]]")
+            }
+            By::NoneAllows | By::DefaultDeny | By::NoPolicy => format!("{DENIED}[none]"),
+        }
+    }
+
     /// `namespace/name rule N`, or what else it rests on.
     #[must_use]
     pub fn reason(&self) -> String {

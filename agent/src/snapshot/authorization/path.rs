@@ -32,6 +32,18 @@ pub enum PathFault {
     NotText,
 }
 
+impl PathFault {
+    /// The word for metrics and lines.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Percent => "path_percent",
+            Self::Control => "path_control",
+            Self::NotText => "path_not_text",
+        }
+    }
+}
+
 /// The readings of the path of a request's target, the plainest first; never none.
 ///
 /// # Errors

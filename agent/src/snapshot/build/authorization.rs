@@ -1,10 +1,17 @@
 //! AuthorizationPolicies to what applies to each pod of this node. Pure.
 //!
 //! A policy concerns the pods of its own namespace: all of them, those with some labels, or those behind a Service, on the ports that
-//! the Service leads to. A value that cannot be read is a problem, and its rule then never lets in (`ALLOW`) and always keeps out
-//! (`DENY`); so does a target that does not exist, which selects nothing, for `ALLOW` and `DENY` alike.
+//! the Service leads to. A target that does not exist selects nothing. What cannot be read is a problem, and keeps out meanwhile:
+//!
+//! | what cannot be read | is in force as |
+//! |---|---|
+//! | a condition, or a value of one | never met in an `ALLOW`, always met in a `DENY` |
+//! | the target | the whole namespace (or all of a Service, where only its port cannot be found); there an `ALLOW` allows nothing |
+//! | `action` | both: what the rules match is denied, and all that no other policy allows |
+//! | `dryRun` | enforced; an `ALLOW` allows nothing |
 
 mod compile;
+mod target;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,8 +25,7 @@ use crate::snapshot::{
     authorization::{Authorization, Effect, Policy, Rule},
     input::{
         self,
-        authorization::{Action, AuthorizationPolicy, KIND},
-        policy::TargetRef,
+        authorization::{Action, AuthorizationPolicy, Fault, KIND, Part},
     },
 };
 
@@ -41,6 +47,7 @@ struct Scoped {
     rules: Arc<Vec<Rule>>,
 }
 
+#[derive(Clone)]
 enum Scope {
     /// All pods of the namespace with these labels.
     Labels(BTreeMap<String, String>),
@@ -59,7 +66,7 @@ pub(super) fn read(
     let mut all = Authorizations::default();
     for policy in policies {
         let scoped = reader.policy(policy);
-        all.by_namespace.entry(policy.metadata.namespace.clone()).or_default().push(scoped);
+        all.by_namespace.entry(policy.metadata.namespace.clone()).or_default().extend(scoped);
     }
     // One order, whatever the source's, so that what did not change is equal.
     all.by_namespace.values_mut().for_each(|of| of.sort_by(|a, b| a.name.cmp(&b.name)));
@@ -79,107 +86,57 @@ struct Reader<'input> {
 }
 
 impl Reader<'_> {
-    fn policy(&mut self, policy: &AuthorizationPolicy) -> Scoped {
-        let AuthorizationPolicy { metadata, spec } = policy;
-        let rules = compile::rules(policy, self.problems);
-        let effect = match spec.action.unwrap_or_default() {
-            Action::Allow => Effect::Allow,
-            Action::Deny => Effect::Deny,
+    /// What it amounts to: its rules where it is meant to be, and what keeps out where that cannot be read.
+    fn policy(&mut self, policy: &AuthorizationPolicy) -> Vec<Scoped> {
+        let AuthorizationPolicy { metadata, spec, unread } = policy;
+        let rules = Arc::new(compile::rules(policy, self.problems));
+        for fault in unread.iter().flat_map(|unread| &unread.faults) {
+            let reason = format!("{}; {}", fault.reason, meanwhile(policy, fault));
+            self.problems.push(Problem::of(metadata, KIND, &*fault.field, reason));
+        }
+        let name: Arc<str> = format!("{}/{}", metadata.namespace, metadata.name).into();
+        let dry_run = spec.dry_run.unwrap_or_default();
+        let scoped = |scope, effect, rules: &Arc<Vec<Rule>>| Scoped {
+            scope,
+            effect,
+            dry_run,
+            name: Arc::clone(&name),
+            rules: Arc::clone(rules),
         };
-        if spec.target_refs.is_some() && spec.selector.is_some() {
-            let reason = "cannot stand beside `targetRefs`, which is in force; leave one of them out";
-            self.problems.push(Problem::of(metadata, KIND, "spec.selector", reason));
+        let (target, nothing) = (self.target(policy), Arc::new(Vec::new()));
+        let mut all = Vec::new();
+        let action = (!policy.lacks(&Part::Action)).then(|| spec.action.unwrap_or_default());
+        if action != Some(Action::Allow) {
+            all.extend(target.all().map(|scope| scoped(scope, Effect::Deny, &rules)));
         }
-        let scope = match (&spec.target_refs, &spec.selector) {
-            (Some(references), _) => self.targets(policy, references),
-            (None, Some(selector)) => Scope::Labels(selector.match_labels.clone()),
-            (None, None) => Scope::Labels(BTreeMap::new()),
-        };
-        let name = format!("{}/{}", metadata.namespace, metadata.name).into();
-        Scoped { scope, effect, dry_run: spec.dry_run.unwrap_or_default(), name, rules: Arc::new(rules) }
+        if action != Some(Action::Deny) {
+            // Nobody is let in who might not be meant.
+            let certain = action.is_some() && !policy.lacks(&Part::Trial);
+            let allowed = if certain { &rules } else { &nothing };
+            all.extend(target.read().map(|scope| scoped(scope, Effect::Allow, allowed)));
+            all.extend(target.unread().map(|scope| scoped(scope, Effect::Allow, &nothing)));
+        }
+        all
     }
+}
 
-    fn targets(&mut self, policy: &AuthorizationPolicy, references: &[TargetRef]) -> Scope {
-        let mut places = Places::new();
-        for (index, reference) in references.iter().enumerate() {
-            let field = format!("spec.targetRefs[{index}]");
-            match self.target(policy, reference) {
-                Ok(None) => return Scope::Labels(BTreeMap::new()),
-                Ok(Some(of)) => of.into_iter().for_each(|(address, ports)| {
-                    places.entry(address).or_default().extend(ports);
-                }),
-                Err((below, reason)) => {
-                    self.problems.push(Problem::of(
-                        &policy.metadata,
-                        KIND,
-                        format!("{field}{below}"),
-                        reason,
-                    ));
-                }
-            }
-        }
-        Scope::Places(places)
-    }
-
-    /// The places behind a Service; none is the whole namespace. Else the field below the reference and what is wrong.
-    fn target(
-        &self,
-        policy: &AuthorizationPolicy,
-        reference: &TargetRef,
-    ) -> Result<Option<Places>, (&'static str, String)> {
-        let namespace = &policy.metadata.namespace;
-        let shown = |text: &str| -> String { text.chars().take(80).collect() };
-        if !reference.group.is_empty() {
-            return Err((
-                ".group",
-                format!("`{}` is not the core group; leave it out", shown(&reference.group)),
-            ));
-        }
-        match reference.kind.as_str() {
-            "Namespace" if *reference.name == **namespace => Ok(None),
-            "Namespace" => {
-                let name = shown(&reference.name);
-                Err((
-                    ".name",
-                    format!(
-                        "`{name}` is not the policy's own namespace; name `{namespace}`, or move the policy there"
-                    ),
-                ))
-            }
-            "Service" => self.places(namespace, reference).map(Some),
-            other => Err((".kind", format!("`{}` is neither `Service` nor `Namespace`", shown(other)))),
-        }
-    }
-
-    fn places(&self, namespace: &Arc<str>, reference: &TargetRef) -> Result<Places, (&'static str, String)> {
-        let Some(service) = self.known.get(&(&**namespace, reference.name.as_str())) else {
-            let name: String = reference.name.chars().take(80).collect();
-            let reason = format!(
-                "there is no Service {name} in namespace {namespace}; mend the name or make the Service"
-            );
-            return Err((".name", reason));
-        };
-        let section = reference.section_name.as_deref();
-        if let Some(section) = section
-            && !service.ports.iter().any(|port| *port.name == *section)
-        {
-            let names: Vec<&str> = service.ports.iter().map(|port| &*port.name).collect();
-            return Err((
-                ".sectionName",
-                format!("the Service has no port of that name; it has: {}", names.join(", ")),
-            ));
-        }
-        let mut places = Places::new();
-        for slice in self.slices.get(&key(service)).into_iter().flatten() {
-            let ports = slice.ports.iter().filter(|port| section.is_none_or(|section| port.name == section));
-            let ports: Vec<u16> = ports.filter_map(|port| u16::try_from(port.port?).ok()).collect();
-            let addresses =
-                slice.endpoints.iter().filter_map(|endpoint| endpoint.addresses.first()?.parse().ok());
-            for address in addresses {
-                places.entry(IpAddr::to_canonical(&address)).or_default().extend(&ports);
-            }
-        }
-        Ok(places)
+/// What is in force of a policy as long as a field cannot be read.
+fn meanwhile(policy: &AuthorizationPolicy, fault: &Fault) -> String {
+    let unknown = policy.lacks(&Part::Action);
+    let denies = unknown || policy.spec.action == Some(Action::Deny);
+    let says = |part: &Part| match part {
+        Part::Target if denies => "it concerns its whole namespace",
+        Part::Target => "it concerns its whole namespace, and allows nothing there",
+        Part::Action => "what its rules match is denied, and all that no other policy allows",
+        Part::Trial if denies => "it is enforced",
+        Part::Trial => "it is enforced, and allows nothing",
+        Part::Rule(_) | Part::Member(_) if denies => "this part matches, and so denies",
+        Part::Rule(_) | Part::Member(_) => "this part allows nothing",
+    };
+    let said: Vec<&str> = fault.parts.iter().map(says).collect();
+    match &*said {
+        [] => "it is in force without this field".to_owned(),
+        said => format!("until mended {}", said.join(", and ")),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Pods {
     pub(super) local: HashMap<Arc<str>, Arc<LocalPod>>,
     pub(super) uncaptured: Vec<(Arc<Workload>, String)>,
     pub(super) on_host: HashSet<Arc<str>>,
-    pub(super) bystanders: HashSet<Arc<str>>,
+    pub(super) bystanders: HashMap<Arc<str>, Arc<str>>,
 }
 
 /// What namespaces and policies ask for.
@@ -128,7 +128,7 @@ impl Reader<'_> {
             Ok(netns) => self.local(pod, workload, netns, &settings),
             Err(reason) => {
                 self.pods.uncaptured.push((workload, reason));
-                self.pods.bystanders.insert(uid_of_kubelet(pod).into());
+                self.pods.bystanders.insert(uid_of_kubelet(pod).into(), pod.metadata.uid.clone());
             }
         }
     }

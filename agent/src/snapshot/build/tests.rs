@@ -24,7 +24,10 @@ pub(crate) fn inputs(yaml: &str) -> Inputs {
             Item::Good(_, Object::Service(object)) => inputs.services.push(object),
             Item::Good(_, Object::EndpointSlice(object)) => inputs.endpoint_slices.push(object),
             Item::Good(_, Object::TrafficPolicy(object)) => inputs.traffic_policies.push(object),
-            Item::Good(_, Object::AuthorizationPolicy(object)) => inputs.authorization_policies.push(object),
+            Item::Good(_, Object::AuthorizationPolicy(object))
+            | Item::InPart(_, Object::AuthorizationPolicy(object), _) => {
+                inputs.authorization_policies.push(object);
+            }
             Item::Good(_, Object::Route(object)) => inputs.routes.push(object),
             Item::Good(_, Object::ReferenceGrant(object)) => inputs.reference_grants.push(object),
             other => panic!("{other:?}"),

@@ -4,7 +4,7 @@
 //!
 //! The comments of the fields become the descriptions that `kubectl explain` shows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,54 @@ pub const KIND: &str = "AuthorizationPolicy";
 pub struct AuthorizationPolicy {
     /// Name and namespace.
     pub metadata: Metadata,
-    /// What it asks for.
+    /// What it asks for, without the parts that cannot be read.
     pub spec: AuthorizationPolicySpec,
+    /// Those parts, where there are some.
+    pub unread: Option<Arc<Unread>>,
+}
+
+/// What cannot be read of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// `spec` as it was written.
+    pub written: serde_json::Value,
+    /// In the order in which they were found; never none.
+    pub faults: Vec<Fault>,
+}
+
+/// A field that does not fit, and the parts that are not read because of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its path.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Never none but for a field that is too much.
+    pub parts: Vec<Part>,
+}
+
+/// A part that is read as a whole or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `targetRefs` or `selector`.
+    Target,
+    /// `action`.
+    Action,
+    /// `dryRun`.
+    Trial,
+    /// A condition of this rule, which one is not known.
+    Rule(usize),
+    /// The source, operation or condition at this path: `spec.rules[0].from[1]`.
+    Member(String),
+}
+
+impl AuthorizationPolicy {
+    /// Whether a part cannot be read.
+    #[must_use]
+    pub fn lacks(&self, part: &Part) -> bool {
+        let faults = self.unread.iter().flat_map(|unread| &unread.faults);
+        faults.flat_map(|fault| &fault.parts).any(|one| one == part)
+    }
 }
 
 /// Who may call the pods of its namespace. Denials go first; where a policy that allows applies to a port, all that none allows is

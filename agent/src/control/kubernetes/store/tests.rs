@@ -119,3 +119,20 @@ fn what_was_read_stays_while_the_server_is_away_and_goes_with_its_kind() {
     store.apply(Kind::Service, Change::State(State::Absent));
     assert!(names(&store).is_empty());
 }
+
+#[test]
+fn a_policy_that_was_never_in_order_is_in_force_as_far_as_it_can_be_read() {
+    let mut store = Store::default();
+    let mut apply = |spec: &str| {
+        let text = format!(r#"{{"metadata":{{"name":"a","namespace":"shop"}},"spec":{spec}}}"#);
+        let item = document::object(&ORIGIN.into(), Kind::AuthorizationPolicy, &text);
+        store.apply(Kind::AuthorizationPolicy, Change::Applied(("shop".into(), "a".into()), item));
+        let reading = store.reading("u", [].iter());
+        let whole = reading.inputs.authorization_policies[0].unread.is_none();
+        (whole, reading.inputs.authorization_policies[0].spec.rules.len(), reading.problems.len())
+    };
+    assert_eq!(apply(r#"{"rules":[1]}"#), (false, 1, 0));
+    assert_eq!(apply(r#"{"rules":[1,2]}"#), (false, 2, 0));
+    assert_eq!(apply(r#"{"rules":[{},{},{}]}"#), (true, 3, 0));
+    assert_eq!(apply(r#"{"rules":[1]}"#), (true, 3, 1), "the last good one stays, and the problem is said");
+}

@@ -67,15 +67,23 @@ pub(super) async fn send(
                 keep: port.policy.keep_alive,
                 security: reached.security,
                 peer: reached.peer,
+                watch: reached.watch,
                 permit: Rc::new(reached.permit),
             };
             let reader = Reader::new(reached.wire.source, Limits::default());
             (Connection { reader, writer: Writer::new(reached.wire.sink), about }, reached.took_ns)
         }
     };
-    let mut answer = exchange(place, connection, request, options.upgrade, informational).await?;
+    let mut answer =
+        exchange(place, noted(connection, caller), request, options.upgrade, informational).await?;
     (answer.reused, answer.connect_ns) = (reused, connect_ns);
     Ok(answer)
+}
+
+/// Tells the record of the client's connection. By value, since what is borrowed would have its place in the request's future.
+fn noted(connection: Connection, caller: &Caller<'_>) -> Connection {
+    caller.record.watch_network(|| connection.about.watch.as_deref().cloned());
+    connection
 }
 
 /// One request and its answer's head on a connection of a pool.

@@ -1,10 +1,12 @@
 //! Reaches an endpoint for a pool.
 
+use std::rc::Rc;
+
 use tokio::time::Instant;
 
 use super::{Caller, Failure, Progress, SendError, Upstream};
 use crate::{
-    observe::{Security, monotonic_ns},
+    observe::{Security, SocketWatch, monotonic_ns},
     path::{
         connect::{Dialled, Journey, Setback},
         http::io::Wire,
@@ -22,6 +24,8 @@ pub(super) struct Reached {
     pub(super) made_ns: u64,
     pub(super) security: Security,
     pub(super) peer: Option<SpiffeId>,
+    /// Its socket, or that of its tunnel. Behind a pointer, since a request's future has it several times.
+    pub(super) watch: Option<Rc<SocketWatch>>,
     /// Counts on the service's connections; to be kept for as long as the connection.
     pub(super) permit: limits::Permit,
 }
@@ -52,7 +56,10 @@ pub(super) async fn reach(
     let dialled = Box::pin(journey.to_endpoint(endpoint.address, endpoint.workload.as_ref())).await;
     let Dialled { far, took, security, peer } = dialled.map_err(error_of)?;
     let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-    Ok(Reached { wire: Wire::of_far(far), took_ns, made_ns: monotonic_ns(), security, peer, permit })
+    let tunnel = far.watch_tunnel();
+    let wire = Wire::of_far(far);
+    let watch = tunnel.or_else(|| wire.watch()).map(Rc::new);
+    Ok(Reached { wire, took_ns, made_ns: monotonic_ns(), security, peer, watch, permit })
 }
 
 /// For one more connection of the service. Where it has all that it may have, one that is idle makes room.

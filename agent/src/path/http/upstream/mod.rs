@@ -190,7 +190,7 @@ pub async fn send(
         match http2::lane(caller, port, endpoint, options).await {
             Ok(lane) => {
                 learnt.note_server(Some(ServerSpeaks::Http2));
-                return http2::exchange(lane, request, informational).await;
+                return http2::exchange(lane.noted(caller), request, informational).await;
             }
             // Nothing of the request was sent: it goes in the older version.
             Err(error) if error.reason == Failure::NotHttp2 && !only => lesson = Some(ServerSpeaks::Http1),

@@ -17,7 +17,7 @@ use std::{
 use super::{Caller, SendError, http2::Lanes, link};
 use crate::{
     http1::{Reader, Writer},
-    observe::Security,
+    observe::{Security, SocketWatch},
     path::{
         connect::Journey,
         http::io::{WireSink, WireSource},
@@ -81,6 +81,8 @@ pub(super) struct About {
     pub(super) keep: KeepAlive,
     pub(super) security: Security,
     pub(super) peer: Option<SpiffeId>,
+    /// Its socket, or that of its tunnel. Behind a pointer, since a request's future has it several times.
+    pub(super) watch: Option<Rc<SocketWatch>>,
     /// Counts on the connections of the service that used it last.
     pub(super) permit: Rc<limits::Permit>,
 }

@@ -10,7 +10,7 @@ use crate::snapshot::{
         Choice, Condition, Operation, Rule, Source,
         matcher::{Block, PathPattern, Pattern},
     },
-    input::authorization::{self as given, AuthorizationPolicy, KIND},
+    input::authorization::{self as given, AuthorizationPolicy, KIND, Part},
 };
 
 pub(super) fn rules(policy: &AuthorizationPolicy, problems: &mut Vec<Problem>) -> Vec<Rule> {
@@ -31,19 +31,25 @@ impl Reader<'_> {
     fn rule(&mut self, place: usize, rule: &given::Rule) -> Rule {
         let field = format!("spec.rules[{place}]");
         let from = rule.from.iter().flatten().enumerate();
-        let from =
-            from.map(|(at, from)| self.source(&format!("{field}.from[{at}].source"), &from.source)).collect();
+        let from = from.map(|(at, from)| self.source(&format!("{field}.from[{at}]"), &from.source)).collect();
         let to = rule.to.iter().flatten().enumerate();
-        let to = to
-            .map(|(at, to)| self.operation(&format!("{field}.to[{at}].operation"), &to.operation))
-            .collect();
+        let to = to.map(|(at, to)| self.operation(&format!("{field}.to[{at}]"), &to.operation)).collect();
         let when = rule.when.iter().flatten().enumerate();
-        let when = when.map(|(at, when)| self.condition(&format!("{field}.when[{at}]"), when)).collect();
+        let when = when.map(|(at, when)| self.condition(&format!("{field}.when[{at}]"), when));
+        let mut when: Vec<Condition> = when.collect();
+        if self.policy.lacks(&Part::Rule(place)) {
+            when.push(Condition::Broken);
+        }
         Rule { from, to, when }
     }
 
-    fn source(&mut self, field: &str, source: &given::Source) -> Source {
-        self.broken = false;
+    fn lacks(&self, member: &str) -> bool {
+        self.policy.lacks(&Part::Member(member.to_owned()))
+    }
+
+    fn source(&mut self, member: &str, source: &given::Source) -> Source {
+        let field = &*format!("{member}.source");
+        self.broken = self.lacks(member);
         let text = |text: &str| Ok(Pattern::parse(text));
         let own = self.policy.metadata.namespace.clone();
         let account = move |text: &str| service_account(&own, text);
@@ -80,8 +86,9 @@ impl Reader<'_> {
         }
     }
 
-    fn operation(&mut self, field: &str, operation: &given::Operation) -> Operation {
-        self.broken = false;
+    fn operation(&mut self, member: &str, operation: &given::Operation) -> Operation {
+        let field = &*format!("{member}.operation");
+        self.broken = self.lacks(member);
         let text = |text: &str| Ok(Pattern::parse(text));
         let host = |text: &str| Ok(Pattern::parse(&text.to_ascii_lowercase()));
         Operation {
@@ -106,6 +113,9 @@ impl Reader<'_> {
     }
 
     fn condition(&mut self, field: &str, condition: &given::Condition) -> Condition {
+        if self.lacks(field) {
+            return Condition::Broken;
+        }
         self.broken = false;
         let text = |text: &str| Ok(Pattern::parse(text));
         let names = ["values", "notValues"];

@@ -1,6 +1,9 @@
 //! From YAML to what applies to a pod.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "broken_tests.rs"]
+mod broken;
+
 use crate::snapshot::{
     Problem, Snapshot,
     authorization::{By, Decision, Effect, Facts},

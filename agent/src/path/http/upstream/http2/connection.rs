@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::super::{Caller, Failure, SendError, link, pool::LONGEST_NS};
 use crate::{
-    observe::{CloseReason, Security},
+    observe::{CloseReason, Security, SocketWatch},
     path::http::stream::WireStream,
     snapshot::{Endpoint, ServicePort, SpiffeId, policy::KeepAlive},
     tunnel::{
@@ -35,6 +35,8 @@ pub(in crate::path::http::upstream) struct Connection {
     pub(super) tunnel: ReferenceTunnel,
     pub(super) security: Security,
     pub(super) peer: Option<SpiffeId>,
+    /// Its socket, or that of its tunnel. Behind a pointer, since a request's future has it several times.
+    pub(super) watch: Option<Rc<SocketWatch>>,
     /// Requests that it was given.
     pub(super) requests: Cell<u32>,
     made_ns: u64,
@@ -81,7 +83,8 @@ pub(super) async fn dial(
     // Boxed: the state of a handshake is large, and most requests need none.
     let tunnel = Box::pin(established).await?;
     let (security, peer) = (reached.security, reached.peer);
-    Ok((Connection::new(tunnel, security, peer, keep, reached.made_ns), reached.took_ns))
+    let connection = Connection::new(tunnel, security, peer, keep, reached.made_ns);
+    Ok((Connection { watch: reached.watch, ..connection }, reached.took_ns))
 }
 
 pub(super) async fn establish<S: Sealed>(
@@ -112,7 +115,7 @@ impl Connection {
         keep: KeepAlive,
         made_ns: u64,
     ) -> Self {
-        Self { tunnel, security, peer, requests: Cell::new(0), made_ns, keep }
+        Self { tunnel, security, peer, watch: None, requests: Cell::new(0), made_ns, keep }
     }
 
     /// Whether more requests may come, now or later. Its age, its use or the endpoint's GOAWAY end that.

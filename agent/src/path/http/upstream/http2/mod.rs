@@ -68,6 +68,12 @@ impl Lane {
     pub(super) fn shared(connection: Rc<Connection>) -> Self {
         Self { connection, connect_ns: 0, alone: false }
     }
+
+    /// Tells the record of the client's connection. By value, since what is borrowed would have its place in the request's future.
+    pub(super) fn noted(self, caller: &Caller<'_>) -> Self {
+        caller.record.watch_network(|| self.connection.watch.as_deref().cloned());
+        self
+    }
 }
 
 /// A connection with room for the request that `options` describe. It is to be used before anything is awaited.

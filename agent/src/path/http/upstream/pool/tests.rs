@@ -51,6 +51,7 @@ impl Bench {
         let state = Arc::new(ServiceState::default());
         let permit = limits::try_connection(&state, &policy::Limits::default()).unwrap();
         let about = About {
+            watch: None,
             made_ns: now(),
             used_ns: 0,
             requests: 0,

@@ -1,10 +1,7 @@
-//! Kinds that are a slip of the pen away from one that the mesh reads. Pure.
+//! Names that are a slip of the pen away from one that is known. Pure.
 
 /// The one of `known` that was meant: another case, or one letter too many, too few, wrong or in its neighbour's place.
-pub(super) fn meant<'known>(
-    written: &str,
-    mut known: impl Iterator<Item = &'known str>,
-) -> Option<&'known str> {
+pub fn meant<'known>(written: &str, mut known: impl Iterator<Item = &'known str>) -> Option<&'known str> {
     let small = written.to_lowercase();
     known.find(|known| *known != written && is_near(&small, &known.to_lowercase()))
 }
