@@ -24,16 +24,16 @@ pub struct CoverageArguments {
 
 /// What the agents that were asked say together.
 #[derive(Debug, Default, Serialize)]
-struct Whole {
+pub(super) struct Whole {
     /// Everything that these agents can see is encrypted.
-    everything_encrypted: bool,
+    pub(super) everything_encrypted: bool,
     /// Why not, or what could not be seen.
-    because: Vec<String>,
+    pub(super) because: Vec<String>,
     nodes: Vec<String>,
     /// Nodes with pods of the mesh whose agents were not asked, and how many pods.
     nodes_not_asked: BTreeMap<String, usize>,
     namespaces: Vec<OfNamespace>,
-    pods: Vec<PodCoverageView>,
+    pub(super) pods: Vec<PodCoverageView>,
 }
 
 /// The pods of a namespace together.
@@ -65,7 +65,7 @@ pub(super) fn show(
     present(options, &whole, out, |fit| text(&whole, fit))
 }
 
-fn whole(views: Vec<CoverageView>, namespace: Option<&str>) -> Whole {
+pub(super) fn whole(views: Vec<CoverageView>, namespace: Option<&str>) -> Whole {
     let meant = |name: &str| namespace.is_none_or(|wanted| wanted == name);
     let nodes: Vec<String> = views.iter().map(|view| view.node.clone()).collect();
     let mut far = BTreeSet::new();

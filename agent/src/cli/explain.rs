@@ -51,9 +51,15 @@ pub(super) fn show(
     if let Some(id) = &arguments.trace {
         return trace(options, id, out);
     }
+    let view = explained(options, arguments)?;
+    present(options, &view, out, |fit| text(&view, fit))
+}
+
+/// What the agents that are concerned say, as far as they can be asked.
+pub(super) fn explained(options: &Options, arguments: &ExplainArguments) -> Result<ExplainView, ClientError> {
     let mut view = ask(options, arguments)?;
     elsewhere::complete(options, &mut view);
-    present(options, &view, out, |fit| text(&view, fit))
+    Ok(view)
 }
 
 fn trace(options: &Options, id: &str, out: &mut dyn Write) -> Result<(), CliError> {

@@ -7,7 +7,13 @@ mod samples;
 use super::{CliError, Options, Output, client};
 use samples::Sample;
 use serde::Serialize;
-use std::{collections::BTreeMap, io::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+};
+
+/// Who is no workload that the mesh knows.
+pub(super) const OUTSIDE: &str = "outside";
 
 /// What to draw.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,38 +38,61 @@ pub enum Format {
 }
 
 /// Workloads as `namespace/name`, and calls between them.
-#[derive(Debug, Default, PartialEq, Serialize)]
-struct Graph {
-    nodes: Vec<String>,
-    edges: Vec<Edge>,
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Graph {
+    pub(super) nodes: Vec<String>,
+    pub(super) edges: Vec<Edge>,
 }
 
 /// Calls from one workload to another.
-#[derive(Debug, Default, PartialEq, Serialize)]
-struct Edge {
-    from: String,
-    to: String,
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Edge {
+    pub(super) from: String,
+    pub(super) to: String,
+    /// Services that were called, `namespace/name`; none where pods were called by their own addresses.
+    pub(super) services: BTreeSet<String>,
     /// Requests that are over; 0 where only connections are seen.
-    requests: f64,
+    pub(super) requests: f64,
     /// Of them, failed: no answer, 5xx, or a gRPC status that is the server's fault.
-    failed: f64,
+    pub(super) failed: f64,
     /// Connections that were opened.
-    connections: f64,
+    pub(super) connections: f64,
+    /// Of them, ended.
+    pub(super) closed: f64,
     /// Connections that could not be.
-    refused: f64,
+    pub(super) refused: f64,
+    /// Bytes that connections carried, both ways.
+    pub(super) bytes: f64,
     /// All of it was protected by mutual TLS.
-    encrypted: bool,
+    pub(super) encrypted: bool,
 }
 
 impl Edge {
-    /// Share of what went well, 0 to 1: of the requests, else of the connections.
-    fn success(&self) -> f64 {
+    /// Share of what went well, 0 to 1: of the requests, else of the connections. None where there was neither.
+    pub(super) fn success(&self) -> Option<f64> {
         let (all, bad) = if self.requests > 0.0 {
             (self.requests, self.failed)
         } else {
             (self.connections + self.refused, self.refused)
         };
-        if all > 0.0 { 1.0 - bad / all } else { 1.0 }
+        (all > 0.0).then(|| 1.0 - bad / all)
+    }
+
+    /// What came since one agent counted this `before`, or all where it was started again.
+    pub(super) fn added_to(&self, before: &Self) -> Self {
+        let since = |field: fn(&Self) -> f64| {
+            let (before, now) = (field(before), field(self));
+            if now < before { now } else { now - before }
+        };
+        Self {
+            requests: since(|edge| edge.requests),
+            failed: since(|edge| edge.failed),
+            connections: since(|edge| edge.connections),
+            closed: since(|edge| edge.closed),
+            refused: since(|edge| edge.refused),
+            bytes: since(|edge| edge.bytes),
+            ..self.clone()
+        }
     }
 
     /// What is written at the arrow.
@@ -74,7 +103,7 @@ impl Edge {
             (self.connections + self.refused, "connections")
         };
         let lock = if self.encrypted { "mTLS" } else { "plain" };
-        format!("{count} {what}, {:.1}% good, {lock}", self.success() * 100.0)
+        format!("{count} {what}, {:.1}% good, {lock}", self.success().unwrap_or(1.0) * 100.0)
     }
 }
 
@@ -99,12 +128,19 @@ pub(super) fn show(
     Ok(())
 }
 
+/// Of a text of metrics.
+pub(super) fn read(metrics: &str) -> Graph {
+    graph(&samples::read(metrics), None)
+}
+
 fn graph(samples: &[Sample], namespace: Option<&str>) -> Graph {
     let mut edges: BTreeMap<(String, String), Edge> = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.value > 0.0 && is_reported_once(sample)) {
         let field: fn(&mut Edge) -> &mut f64 = match &*sample.name {
             "istio_requests_total" => |edge| &mut edge.requests,
             "istio_tcp_connections_opened_total" => |edge| &mut edge.connections,
+            "istio_tcp_connections_closed_total" => |edge| &mut edge.closed,
+            "istio_tcp_sent_bytes_total" | "istio_tcp_received_bytes_total" => |edge| &mut edge.bytes,
             "istio_tcp_connections_failed_total" => |edge| &mut edge.refused,
             _ => continue,
         };
@@ -119,13 +155,12 @@ fn graph(samples: &[Sample], namespace: Option<&str>) -> Graph {
         if has_failed(sample) {
             edge.failed += sample.value;
         }
+        edge.services.extend(service(sample));
         edge.encrypted &= sample.label("connection_security_policy") == Some("mutual_tls");
     }
     let edges: Vec<Edge> = edges.into_values().collect();
-    let mut nodes: Vec<String> = edges.iter().flat_map(|edge| [edge.from.clone(), edge.to.clone()]).collect();
-    nodes.sort();
-    nodes.dedup();
-    Graph { nodes, edges }
+    let nodes: BTreeSet<&String> = edges.iter().flat_map(|edge| [&edge.from, &edge.to]).collect();
+    Graph { nodes: nodes.into_iter().cloned().collect(), edges }
 }
 
 /// What the caller's agent says; of callers outside the mesh there is only what the called one's says.
@@ -134,13 +169,17 @@ fn is_reported_once(sample: &Sample) -> bool {
 }
 
 fn source(sample: &Sample) -> String {
-    named(sample, "source_workload_namespace", "source_workload").unwrap_or_else(|| "outside".to_owned())
+    named(sample, "source_workload_namespace", "source_workload").unwrap_or_else(|| OUTSIDE.to_owned())
 }
 
 fn destination(sample: &Sample) -> String {
     named(sample, "destination_workload_namespace", "destination_workload")
-        .or_else(|| named(sample, "destination_service_namespace", "destination_service_name"))
-        .unwrap_or_else(|| "outside".to_owned())
+        .or_else(|| service(sample))
+        .unwrap_or_else(|| OUTSIDE.to_owned())
+}
+
+fn service(sample: &Sample) -> Option<String> {
+    named(sample, "destination_service_namespace", "destination_service_name")
 }
 
 fn named(sample: &Sample, namespace: &str, name: &str) -> Option<String> {

@@ -17,6 +17,7 @@ pub mod client;
 pub mod cluster;
 pub mod connections;
 pub mod coverage;
+pub mod dashboard;
 pub mod dump;
 pub mod endpoints;
 pub mod explain;
@@ -121,6 +122,8 @@ pub enum Inspect {
     Explain(explain::ExplainArguments),
     /// Who calls whom, as Mermaid, DOT or SVG, coloured by success
     Graph(graph::GraphArguments),
+    /// One local web page with all of it, live: topology, services, connections, explain
+    Dashboard(dashboard::DashboardArguments),
     /// Requests per second, success rate and percentiles by service, live
     Top(top::TopArguments),
     /// Requests as they end, with filters
@@ -172,6 +175,9 @@ pub enum CliError {
     /// The cluster could not be asked.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The dashboard cannot start.
+    #[error(transparent)]
+    Dashboard(#[from] dashboard::DashboardError),
     /// The answer could not be shown.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -218,6 +224,7 @@ pub fn execute(
         Inspect::Endpoints(arguments) => endpoints::show(options, arguments, out)?,
         Inspect::Explain(arguments) => explain::show(options, arguments, out)?,
         Inspect::Graph(arguments) => graph::show(options, arguments, out)?,
+        Inspect::Dashboard(arguments) => dashboard::show(options, arguments, out)?,
         Inspect::Top(arguments) => top::show(options, arguments, out)?,
         Inspect::Tap(arguments) => tap::show(options, arguments, out)?,
         Inspect::Certs => certs::show(options, out)?,

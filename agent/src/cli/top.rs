@@ -39,22 +39,22 @@ fn interval(text: &str) -> Result<f64, String> {
 }
 
 /// One service port over one interval.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct Rate {
-    namespace: String,
-    service: String,
-    port: u16,
-    requests_per_second: f64,
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Rate {
+    pub(super) namespace: String,
+    pub(super) service: String,
+    pub(super) port: u16,
+    pub(super) requests_per_second: f64,
     /// None without requests.
-    success_percent: Option<f64>,
-    p50_us: Option<u64>,
-    p99_us: Option<u64>,
-    retries_per_second: f64,
-    hedges_per_second: f64,
-    budget_refused_per_second: f64,
-    overflow_per_second: f64,
+    pub(super) success_percent: Option<f64>,
+    pub(super) p50_us: Option<u64>,
+    pub(super) p99_us: Option<u64>,
+    pub(super) retries_per_second: f64,
+    pub(super) hedges_per_second: f64,
+    pub(super) budget_refused_per_second: f64,
+    pub(super) overflow_per_second: f64,
     /// Since the start of the agent.
-    total_requests: u64,
+    pub(super) total_requests: u64,
 }
 
 /// Asks and shows until Ctrl-C.
@@ -101,34 +101,52 @@ fn key(one: &TopView) -> (&str, &str, u16) {
     (&one.namespace, &one.service, one.port)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "rates")]
 fn rate(before: &TopView, now: &TopView, seconds: f64) -> Rate {
+    Rate { total_requests: now.requests, ..over(&added(before, now), seconds) }
+}
+
+/// What came between two answers of one agent.
+pub(super) fn added(before: &TopView, now: &TopView) -> TopView {
     // An agent that was started again counts from nothing: then all is new.
     let since = |before: u64, now: u64| now.checked_sub(before).unwrap_or(now);
-    let per_second = |before, now| since(before, now) as f64 / seconds;
-    let requests = since(before.requests, now.requests);
-    let failures = since(before.failures, now.failures);
     let earlier: HashMap<u16, u64> = before.latencies.iter().copied().collect();
-    let latencies: Vec<(u16, u64)> = now
-        .latencies
-        .iter()
-        .map(|(place, count)| (*place, since(earlier.get(place).copied().unwrap_or(0), *count)))
-        .filter(|(_, count)| *count > 0)
-        .collect();
-    Rate {
+    let latencies = now.latencies.iter().map(|(place, count)| {
+        let earlier = earlier.get(place).copied().unwrap_or(0);
+        (*place, since(earlier, *count))
+    });
+    TopView {
         namespace: now.namespace.clone(),
         service: now.service.clone(),
         port: now.port,
-        requests_per_second: per_second(before.requests, now.requests),
+        requests: since(before.requests, now.requests),
+        failures: since(before.failures, now.failures),
+        retries: since(before.retries, now.retries),
+        hedges: since(before.hedges, now.hedges),
+        budget_refused: since(before.budget_refused, now.budget_refused),
+        overflow: since(before.overflow, now.overflow),
+        latencies: latencies.filter(|(_, count)| *count > 0).collect(),
+    }
+}
+
+/// What was added in so many seconds, as rates; the total is that of the interval.
+#[allow(clippy::cast_precision_loss, reason = "rates")]
+pub(super) fn over(added: &TopView, seconds: f64) -> Rate {
+    let per_second = |count: u64| count as f64 / seconds;
+    let TopView { requests, failures, .. } = *added;
+    Rate {
+        namespace: added.namespace.clone(),
+        service: added.service.clone(),
+        port: added.port,
+        requests_per_second: per_second(requests),
         success_percent: (requests > 0)
             .then(|| requests.saturating_sub(failures) as f64 * 100.0 / requests as f64),
-        p50_us: percentile(&latencies, 0.5),
-        p99_us: percentile(&latencies, 0.99),
-        retries_per_second: per_second(before.retries, now.retries),
-        hedges_per_second: per_second(before.hedges, now.hedges),
-        budget_refused_per_second: per_second(before.budget_refused, now.budget_refused),
-        overflow_per_second: per_second(before.overflow, now.overflow),
-        total_requests: now.requests,
+        p50_us: percentile(&added.latencies, 0.5),
+        p99_us: percentile(&added.latencies, 0.99),
+        retries_per_second: per_second(added.retries),
+        hedges_per_second: per_second(added.hedges),
+        budget_refused_per_second: per_second(added.budget_refused),
+        overflow_per_second: per_second(added.overflow),
+        total_requests: requests,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{exposition, peer_uid};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body, Bytes, Frame, SizeHint},
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
     header,
     server::conn::http1,
     service::service_fn,
@@ -151,6 +151,15 @@ pub enum Listener {
 
 /// Serves until the task is dropped. Run it on a tokio runtime with I/O and time.
 pub async fn serve(listener: Listener, answers: Answers) -> Infallible {
+    serve_with(listener, move |request| std::future::ready(respond(&request, &answers))).await
+}
+
+/// The same for who looks at more of a request than its path, or takes time to answer.
+pub async fn serve_with<F, R>(listener: Listener, respond: F) -> Infallible
+where
+    F: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
+    R: Future<Output = Response<AnswerBody>> + Send + 'static,
+{
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else {
@@ -158,7 +167,7 @@ pub async fn serve(listener: Listener, answers: Answers) -> Infallible {
             continue;
         };
         let work = match accept(&listener).await {
-            Ok(io) => carry(io, answers.clone()),
+            Ok(io) => carry(io, respond.clone()),
             Err(_) => {
                 // Out of descriptors or the like: a busy loop would make it worse.
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -194,10 +203,14 @@ fn is_own(peer: SocketAddr, local: SocketAddr) -> bool {
     peer_uid::of(peer, local).is_ok_and(|uid| uid == Some(rustix::process::geteuid().as_raw()))
 }
 
-async fn carry(io: Box<dyn Io>, answers: Answers) {
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = respond(&request, &answers);
-        async move { Ok::<_, Infallible>(response) }
+async fn carry<F, R>(io: Box<dyn Io>, respond: F)
+where
+    F: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<AnswerBody>>,
+{
+    let service = service_fn(move |request| {
+        let response = respond(request);
+        async move { Ok::<_, Infallible>(response.await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);

@@ -4,6 +4,7 @@
 //! place      which agent, by flags
 //! connect    client of the API server; refusals in words
 //! find       the agent of a node or pod; pure
+//! everywhere all agents
 //! forward    a connection to its admin port
 //! check      nodes, conflicts, policies (each pure) -> findings
 //! enroll     enrolment (pure) -> a plan, and the label
@@ -15,6 +16,7 @@ mod conflicts;
 mod connect;
 pub mod enroll;
 mod enrolment;
+pub mod everywhere;
 mod find;
 mod finding;
 pub mod forward;

@@ -9,7 +9,7 @@ const COLOURS: [&str; 3] = ["#2e7d32", "#ef6c00", "#c62828"];
 /// Of an edge, by its success: from 99 % on good, from 95 % on doubtful.
 fn colour(edge: &Edge) -> &'static str {
     let [good, doubtful, bad] = COLOURS;
-    match edge.success() {
+    match edge.success().unwrap_or(1.0) {
         share if share >= 0.99 => good,
         share if share >= 0.95 => doubtful,
         _ => bad,
