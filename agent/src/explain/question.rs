@@ -21,9 +21,12 @@ pub enum Unanswered {
     /// The question itself.
     #[error("{0}")]
     Malformed(String),
-    /// This agent does not know what is asked about; another one may.
+    /// This agent does not have the calling pod; another one may.
     #[error("{0}")]
     NotHere(String),
+    /// The agent of the calling pod knows no such destination, so nobody knows better.
+    #[error("{0}")]
+    NoDestination(String),
 }
 
 /// A calling pod, and what would be asked for.
@@ -162,7 +165,7 @@ impl Question {
                 format!("`{}` is no SOURCE: write `namespace/pod`, or the address of a pod", self.source);
             return Err(Unanswered::Malformed(text));
         };
-        find_pod(snapshot, namespace, name)
+        find_pod(snapshot, namespace, name).map_err(Unanswered::NotHere)
     }
 
     /// `ADDRESS:PORT`, `namespace/pod:PORT`, `service[.namespace[.svc...]][:PORT]`; the port may be left out where there is only one.
@@ -184,7 +187,7 @@ impl Question {
             None => (asked, None),
         };
         if let Some((namespace, pod)) = name.split_once('/') {
-            let workload = find_pod(snapshot, namespace, pod)?;
+            let workload = find_pod(snapshot, namespace, pod).map_err(Unanswered::NoDestination)?;
             let address = workload.addresses.first().copied();
             let (Some(address), Some(port)) = (address, port) else {
                 return Err(Unanswered::Malformed(format!("`{asked}` needs a port: `{name}:PORT`")));
@@ -253,15 +256,12 @@ fn only_port(asked: &str, service: Option<&Arc<Service>>) -> Result<u16, Unanswe
     }
 }
 
-fn find_pod(snapshot: &Snapshot, namespace: &str, name: &str) -> Result<Arc<Workload>, Unanswered> {
+fn find_pod(snapshot: &Snapshot, namespace: &str, name: &str) -> Result<Arc<Workload>, String> {
     let uncaptured = snapshot.uncaptured.iter().map(|(pod, _)| pod);
     let mut all = snapshot.workloads.values().chain(uncaptured);
     let found = all.find(|pod| *pod.namespace == *namespace && *pod.name == *name);
-    let nobody = || {
-        Unanswered::NotHere(format!(
-            "no pod `{namespace}/{name}`: `posthaste workloads` lists those that this agent knows"
-        ))
-    };
+    let nobody =
+        || format!("no pod `{namespace}/{name}`: `posthaste workloads` lists those that this agent knows");
     found.cloned().ok_or_else(nobody)
 }
 
@@ -281,7 +281,7 @@ fn find_service<'a>(
         names.is(&meant) || meant.strip_suffix(".svc").is_some_and(|short| names.is(short))
     };
     let nobody = || {
-        Unanswered::NotHere(format!(
+        Unanswered::NoDestination(format!(
             "no service `{meant}`: `posthaste services` lists those that this agent knows"
         ))
     };

@@ -263,8 +263,13 @@ fn what_means_nothing_is_refused_with_the_reason() {
         ("source=shop/caller&destination=web:80&method=G%20T", "is no method"),
         ("source=shop/caller&destination=web:80&path=x", "begins with /"),
         ("source=shop/caller&destination=web:80&header=x", "write `name: value`"),
+        ("source=shop/caller&destination=nobody:80", "no service `nobody.shop`"),
+        ("source=shop/caller&destination=shop/nobody:80", "no pod `shop/nobody`"),
     ] {
-        let error = ask_in(&snapshot(), true, query).unwrap_err().to_string();
-        assert!(error.contains(words), "{query}: {error}");
+        let error = ask_in(&snapshot(), true, query).unwrap_err();
+        assert!(error.to_string().contains(words), "{query}: {error}");
+        // Only where the calling pod is another agent's may that one be asked.
+        let elsewhere = matches!(error, Unanswered::NotHere(_));
+        assert_eq!(elsewhere, words.contains("runs on") || words.contains("no pod that"), "{query}");
     }
 }

@@ -202,7 +202,7 @@ fn explainer<T>(
             now_ns: monotonic_ns(),
         };
         answer(&world, &Query::parse(query)).map_err(|error| match &error {
-            Unanswered::Malformed(_) => (400, error.to_string()),
+            Unanswered::Malformed(_) | Unanswered::NoDestination(_) => (400, error.to_string()),
             Unanswered::NotHere(_) => (404, error.to_string()),
         })
     })
