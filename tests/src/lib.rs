@@ -13,6 +13,7 @@
 pub mod agent;
 pub mod authority;
 pub mod bench;
+pub mod browser;
 pub mod certificates;
 pub mod cgroup;
 pub mod cluster;
@@ -38,6 +39,7 @@ pub mod world;
 
 pub use agent::Agent;
 pub use authority::Authority;
+pub use browser::Browser;
 pub use cluster::Cluster;
 pub use fault::{Doing, Fault};
 pub use kubelet::{Driver, KubeletPod};

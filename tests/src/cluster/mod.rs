@@ -47,7 +47,8 @@ pub enum Channel {
 pub struct Cluster {
     running: Option<Running>,
     client: Option<Client>,
-    site: Site,
+    /// Where it runs.
+    pub site: Site,
     folder: PathBuf,
     /// Flags added as they are; they count at the next start.
     pub extra: Vec<String>,
@@ -210,9 +211,17 @@ impl Cluster {
     /// # Errors
     /// It failed; says what it printed.
     pub fn posthaste(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<String, Fault> {
+        self.start_posthaste(kubeconfig, arguments)?.finish(Duration::from_secs(60))?.success()
+    }
+
+    /// Starts it and lets it run.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_posthaste(&self, kubeconfig: &Path, arguments: &[&str]) -> Result<Running, Fault> {
         let mut command = self.site.command(agent::binary()?)?;
         command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
-        self.site.launch(command)?.finish(Duration::from_secs(60))?.success()
+        self.site.launch(command)
     }
 
     /// `kubectl apply --server-side -k FOLDER`, as a user would.

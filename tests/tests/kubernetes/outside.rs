@@ -7,7 +7,7 @@ use posthaste_tests::{
     kubelet::Driver,
     mesh::NAMESPACE,
     objects, peer,
-    wait::holds,
+    wait::{eventually_within, holds},
 };
 use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
@@ -74,6 +74,32 @@ fn agents_are_asked_by_node_and_by_pod() {
     for (line, words) in refusals {
         let said = ask(line).unwrap_err().to_string();
         assert!(words.iter().all(|word| said.contains(word)), "{line:?}: {said}");
+    }
+}
+
+/// No node is named: all of them are asked, each by a port-forward of its own.
+#[test]
+fn the_dashboard_shows_the_whole_cluster() {
+    let mut mesh = prepare();
+    let _client = mesh.pod("a", "client").unwrap();
+    let _server = mesh.pod("b", "server").unwrap();
+    let cluster = mesh.cluster.as_ref().unwrap().lock();
+    let mut running =
+        cluster.start_posthaste(&cluster.admin_kubeconfig(), &["dashboard", "-o", "json"]).unwrap();
+    running.wait_for_output("#token=").unwrap();
+    let printed: Value = serde_json::from_str(&running.stdout()).unwrap();
+    let (page, token) = printed["url"].as_str().unwrap().split_once("#token=").unwrap();
+    let (bearer, url) = (format!("authorization: Bearer {token}"), format!("{page}api/state"));
+    let state = eventually_within(Duration::from_secs(120), "both nodes", || {
+        let asked = cluster.site.run(&["curl", "-sS", "--max-time", "20", "-H", &bearer, &url]).unwrap();
+        let state: Value = serde_json::from_str(&asked.stdout).unwrap_or_default();
+        let all = state["agents"].as_array().into_iter().flatten();
+        let nodes: Vec<&str> = all.filter_map(|agent| agent["node"].as_str()).collect();
+        holds(nodes == ["a", "b"], format!("{state}{}{}", asked.stderr, running.stderr())).map(|()| state)
+    })
+    .unwrap();
+    for pod in ["shop/client", "shop/server"] {
+        assert!(state["pods"].as_array().unwrap().contains(&json!(pod)), "{pod}: {state}");
     }
 }
 

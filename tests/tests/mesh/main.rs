@@ -1,6 +1,6 @@
 //! The mesh ring: real agents, real eBPF, real programs, two nodes on one machine. It needs root and the Debian packages
 //! iproute2, curl, python3, redis-server, redis-tools, iperf3, python3-aiosmtpd,
-//! openssl, nginx-light, nftables and prometheus, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
+//! openssl, nginx-light, nftables, prometheus, chromium and chromium-driver, and the Python packages that `cargo xtask setup` installs. Every test has a world of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod authorization;
@@ -13,6 +13,9 @@ mod capture;
 mod container;
 mod coverage;
 mod crash;
+mod dashboard;
+mod dashboard_refusals;
+mod dashboard_scene;
 mod endings;
 mod explain;
 mod http2_requests;

@@ -17,7 +17,7 @@ pub(crate) enum Need {
 }
 
 /// (program, Debian package, what for).
-pub(crate) const PROGRAMS: [(&str, &str, Need); 17] = [
+pub(crate) const PROGRAMS: [(&str, &str, Need); 19] = [
     ("cc", "gcc", Need::Build),
     ("make", "make", Need::Build),
     ("git", "git", Need::Build),
@@ -33,6 +33,8 @@ pub(crate) const PROGRAMS: [(&str, &str, Need); 17] = [
     ("nginx", "nginx-light", Need::Test),
     ("nft", "nftables", Need::Test),
     ("promtool", "prometheus", Need::Test),
+    ("chromium", "chromium", Need::Test),
+    ("chromedriver", "chromium-driver", Need::Test),
     ("haproxy", "haproxy", Need::Bench),
     ("wrk", "wrk", Need::Bench),
 ];
