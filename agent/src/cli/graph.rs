@@ -156,7 +156,9 @@ fn graph(samples: &[Sample], namespace: Option<&str>) -> Graph {
             edge.failed += sample.value;
         }
         edge.services.extend(service(sample));
-        edge.encrypted &= sample.label("connection_security_policy") == Some("mutual_tls");
+        // What was refused went nowhere, in plain text neither.
+        edge.encrypted &= sample.name == "istio_tcp_connections_failed_total"
+            || sample.label("connection_security_policy") == Some("mutual_tls");
     }
     let edges: Vec<Edge> = edges.into_values().collect();
     let nodes: BTreeSet<&String> = edges.iter().flat_map(|edge| [&edge.from, &edge.to]).collect();
@@ -226,6 +228,7 @@ mod tests {
                 &format!("{tls},response_flags=\"-\""),
                 7,
             ),
+            of("istio_tcp_connections_failed_total", "source", "web", "db", "", 1),
             of(
                 "istio_tcp_connections_opened_total",
                 "destination",
@@ -249,7 +252,7 @@ mod tests {
             [
                 "outside shop/web 3 connections, 100.0% good, plain",
                 "shop/cart shop/web 100 requests, 90.0% good, mTLS",
-                "shop/web shop/db 7 connections, 100.0% good, mTLS",
+                "shop/web shop/db 8 connections, 87.5% good, mTLS",
             ]
         );
     }

@@ -22,8 +22,8 @@ use std::{
 
 /// Between two samples of an agent.
 const PACE: Duration = Duration::from_secs(2);
-/// An agent that is slow to answer is asked for a fifth of the time at most.
-const RESTRAINT: u32 = 4;
+/// An agent that is slow to answer is asked for a third of the time at most.
+const RESTRAINT: u32 = 2;
 /// After so long without a question from a page no agent is asked.
 const IDLE: Duration = Duration::from_secs(15);
 /// Connections of each agent, the newest: what a table can show.

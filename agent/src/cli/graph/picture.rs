@@ -150,7 +150,7 @@ mod tests {
         let dot = dot(&graph);
         assert!(
             dot.contains(
-                "\"shop/web\" -> \"shop/db\" [label=\"7 connections, 100.0% good, mTLS\", color=\"#2e7d32\"];"
+                "\"shop/web\" -> \"shop/db\" [label=\"8 connections, 87.5% good, mTLS\", color=\"#c62828\"];"
             ),
             "{dot}"
         );

@@ -8,7 +8,7 @@ import { draw, edgeKey } from "/topology.js";
 
 const PACE = 2000;
 // Good data that is older is said to be old.
-const STALE = 8000;
+const STALE = 10000;
 // A question that takes longer has failed; the next one follows.
 const PATIENCE = 15000;
 
@@ -41,6 +41,8 @@ async function ask(path) {
 
 async function follow() {
   const answer = await ask("/api/state");
+  // A wrong token stays wrong.
+  if (answer.status !== 401) setTimeout(follow, PACE);
   if (answer.ok) {
     state = JSON.parse(answer.text);
     received = performance.now();
@@ -50,8 +52,6 @@ async function follow() {
     failure = answer.status === 0 ? "The dashboard does not answer: is `posthaste dashboard` still running?" : answer.text.trim();
   }
   show();
-  // A wrong token stays wrong.
-  if (answer.status !== 401) setTimeout(follow, PACE);
 }
 
 function show() {

@@ -1,7 +1,7 @@
 // The tables of services and connections: rows that stay are changed in place, columns sort by a click on their heads.
 
 import { change, element, find, keep, say } from "/dom.js";
-import { age, bytes, micros, percent, rate, SIGNS, tone, WORDS } from "/format.js";
+import { age, bytes, micros, percent, rate, short, SIGNS, tone, WORDS } from "/format.js";
 import { remember, trend } from "/trend.js";
 
 // A table with these columns: title, sort value, what fills a cell. `empty` is said where there are no rows.
@@ -77,7 +77,9 @@ const text = (value) => (cell, row) => say(cell, value(row));
 const number = (name, value, shown, title) => ({ name, title, number: true, class: "number", value, fill: text((row) => shown(value(row))) });
 
 const updateServices = table(find("services"), [
-  { name: "Service", value: (row) => `${row.name}.${row.namespace}`, fill: (cell, row) => two(cell, row.name, `.${row.namespace}:${row.port}`) },
+  { name: "Service", value: (row) => `${row.name}.${row.namespace}`, fill: (cell, row) => {
+    two(cell, row.name, `.${row.namespace}:${row.port}`, `${short(row.total_requests)} requests since the agents started`);
+  } },
   { name: "Trend", class: "trend", title: "Requests per second, the last two minutes", value: (row) => row.rates.requests_per_second,
     fill: (cell, row) => trend(cell, row.key) },
   number("Req/s", (row) => row.rates.requests_per_second, rate, "Requests per second"),

@@ -1,11 +1,11 @@
-// The picture of who calls whom. Drawn once for a set of workloads and a width, then only changed.
+// The picture of who calls whom. Arranged once for a set of calls, then only changed.
 
 import { change, find, keep, say, shape } from "/dom.js";
 import { bytes, percent, rate, short, SIGNS, tone, WORDS } from "/format.js";
 import { arrange } from "/layout.js";
 
 const BOX = { height: 58, row: 98, most: 208, least: 126 };
-// Where the gap is narrower than `wide`, labels take two lines.
+// Where the gap is narrower than `wide`, each word of a label has a line of its own.
 const GAP = { least: 84, wide: 178, most: 340 };
 const MARGIN = 14;
 const TONES = ["good", "doubtful", "bad", "idle"];
@@ -44,7 +44,7 @@ export function judged(name, edges) {
 // Draws `edges`; `selected` is a key of a workload or an edge, `select` is told what was chosen.
 export function draw(edges, selected, select) {
   const names = [...new Set(edges.flatMap((edge) => [edge.from, edge.to]))].sort();
-  const plan = arrange(names, edges);
+  const plan = planned(names, edges);
   const size = sized(plan, find("graph").clientWidth);
   change(picture, { width: size.width, height: size.height, viewBox: `0 0 ${size.width} ${size.height}` });
   find("graph-empty").hidden = names.length > 0;
@@ -63,6 +63,14 @@ export function draw(edges, selected, select) {
   keep(labels, placed, (one) => edgeKey(one.edge), (one) => choose(newLabel(), edgeKey(one.edge)), (made, one) => {
     drawLabel(made, one, near, selected);
   });
+}
+
+let last = { key: null, plan: null };
+
+function planned(names, edges) {
+  const key = edges.map(edgeKey).join("\n\n");
+  if (key !== last.key) last = { key, plan: arrange(names, edges) };
+  return last.plan;
 }
 
 // What belongs to the selection: everything where nothing is selected.
@@ -159,7 +167,7 @@ function route(edge, plan, size, ports) {
 // A label with its size: in one line where there is room.
 function label(edge, at, wide) {
   const words = said(edge);
-  const lines = wide || words.length < 2 ? [words.join(" · ")] : [words[0], words.slice(1).join(" · ")];
+  const lines = wide ? [words.join(" · ")] : words;
   const width = Math.max(...lines.map((line) => line.length)) * 6.5 + 22;
   return { edge, x: at.x, y: at.y, lines, width, height: 21 + (lines.length - 1) * 14 };
 }
@@ -233,7 +241,7 @@ function drawBox(made, name, at, size, health, near, selected) {
   say(title, `${name}\n${WORDS[word]}`);
   change(box, { width: size.box });
   change(bar, { d: `M9 0H6A6 6 0 0 0 0 6V${BOX.height - 6}A6 6 0 0 0 6 ${BOX.height}H9Z` });
-  say(first, fit(workload, (size.box - 44) / 7.7));
+  say(first, fit(workload, (size.box - 46) / 8.2));
   say(second, fit(detail, room));
   change(badge, { cx: size.box - 17 });
   change(sign, { x: size.box - 17 });
@@ -243,7 +251,7 @@ function drawBox(made, name, at, size, health, near, selected) {
 
 function newLabel() {
   const line = () => shape("text", { "text-anchor": "middle" });
-  return shape("g", { tabindex: 0, role: "button" }, shape("rect", { rx: 10.5 }), line(), line());
+  return shape("g", { tabindex: 0, role: "button" }, shape("title"), shape("rect", { rx: 10.5 }), line(), line(), line());
 }
 
 function drawLabel(made, { edge, x, y, width, height, lines }, near, selected) {
@@ -254,7 +262,9 @@ function drawLabel(made, { edge, x, y, width, height, lines }, near, selected) {
     transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, "data-label": key, "aria-pressed": selected === key,
     "aria-label": `${edge.from} calls ${edge.to}: ${lines.join(", ")}${edge.encrypted ? ", mutual TLS" : ", not all of it encrypted"}`,
   });
-  const [box, ...texts] = made.children;
+  const [title, box, ...texts] = made.children;
+  const since = `${short(edge.total_requests)} requests, ${short(edge.total_connections)} connections since the agents started`;
+  say(title, `${edge.from} → ${edge.to}\n${since}`);
   change(box, { x: -width / 2, y: -height / 2, width, height });
   texts.forEach((text, index) => {
     say(text, lines[index] ?? "");
