@@ -86,7 +86,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &pods.workloads,
         &policies,
         context,
-        (&learnt, origins::Unchanged::since(previous, &pods.workloads)),
+        (learnt, origins::Unchanged::since(previous, &pods.workloads)),
         &mut problems,
     );
     authorizations.check(&inputs.authorization_policies, &services.all, &mut problems);
@@ -130,14 +130,15 @@ pub fn policy_problems(inputs: &Inputs) -> Vec<Problem> {
 
 /// An address that a pod, service or endpoint can have; IPv4 in IPv6 is IPv4. The reason where it is not one.
 fn address(text: &str) -> Result<IpAddr, String> {
-    let shown: String = text.chars().take(60).collect();
+    let shown = || text.chars().take(60).collect::<String>();
     let address: IpAddr = text
         .parse()
-        .map_err(|_| format!("`{shown}` is not an IP address; write it as `10.0.0.1` or `fd00::1`"))?;
+        .map_err(|_| format!("`{}` is not an IP address; write it as `10.0.0.1` or `fd00::1`", shown()))?;
     let address = address.to_canonical();
     if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
         return Err(format!(
-            "`{shown}` is a loopback, unspecified or multicast address; give one that is routed"
+            "`{}` is a loopback, unspecified or multicast address; give one that is routed",
+            shown()
         ));
     }
     Ok(address)

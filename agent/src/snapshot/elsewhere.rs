@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use super::input::EndpointSlice;
+use super::{Map, input::EndpointSlice};
 
 /// Who a pod is to the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,9 +30,17 @@ pub struct Elsewhere {
 #[derive(Debug)]
 pub(super) struct OfNamespace {
     /// As they were read.
-    pub(super) slices: Vec<Arc<EndpointSlice>>,
+    pub(super) slices: Vec<Read>,
     /// Slice and endpoint by address.
-    pub(super) places: HashMap<IpAddr, (u32, u32)>,
+    pub(super) places: Map<IpAddr, (u32, u32)>,
+}
+
+/// A slice.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    pub(super) slice: Arc<EndpointSlice>,
+    /// Addresses of its pods and their places among its endpoints.
+    pub(super) addresses: Arc<[(IpAddr, u32)]>,
 }
 
 impl PodKey {
@@ -54,7 +62,7 @@ impl Elsewhere {
 impl OfNamespace {
     fn find(&self, address: IpAddr) -> Option<PodKey> {
         let (slice, endpoint) = self.places.get(&address)?;
-        let slice = self.slices.get(usize::try_from(*slice).ok()?)?;
+        let slice = &self.slices.get(usize::try_from(*slice).ok()?)?.slice;
         let pod = slice.endpoints.get(usize::try_from(*endpoint).ok()?)?.pod.as_ref()?;
         let namespace = slice.metadata.namespace.clone();
         Some(PodKey { namespace, name: pod.name.clone(), uid: pod.uid.clone() })

@@ -27,3 +27,6 @@ pub use problem::Problem;
 pub use protocol::Protocol;
 pub use routes::ServiceRoutes;
 pub use spiffe::SpiffeId;
+
+/// By what the cluster names. The seed is drawn by chance, so that nobody can choose names that collide.
+pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

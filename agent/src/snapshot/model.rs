@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Authorization, Elsewhere, EndpointLoad, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId,
+    Authorization, Elsewhere, EndpointLoad, Map, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId,
     TrafficPolicy, build::origins::Origins, policy::BulkheadLimits, protocol,
 };
 
@@ -196,11 +196,11 @@ pub struct Snapshot {
     /// Uids of pods in their host's network, whose addresses are their nodes'.
     pub on_host: HashSet<Arc<str>>,
     /// Services by (ClusterIP, port).
-    pub service_ports: HashMap<(IpAddr, u16), Arc<ServicePort>>,
+    pub service_ports: Map<(IpAddr, u16), Arc<ServicePort>>,
     /// Routes attached to service ports, by (ClusterIP, port).
     pub routes: HashMap<(IpAddr, u16), Arc<ServiceRoutes>>,
     /// Every ClusterIP, so that a wrong port of a service is not taken for an outside address.
-    pub cluster_ips: HashMap<IpAddr, Arc<Service>>,
+    pub cluster_ips: Map<IpAddr, Arc<Service>>,
     /// All services, sorted by namespace and name.
     pub services: Vec<Arc<Service>>,
     /// What they were built from.

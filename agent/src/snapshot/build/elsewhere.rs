@@ -1,11 +1,11 @@
 //! Addresses of pods that only EndpointSlices name, by namespace. Pure.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use super::{Context, PodScope, enrolment::Enrolments};
 use crate::snapshot::{
-    Snapshot,
-    elsewhere::{Elsewhere, OfNamespace},
+    Map, Snapshot,
+    elsewhere::{Elsewhere, OfNamespace, Read},
     input::EndpointSlice,
 };
 
@@ -19,36 +19,50 @@ pub(super) fn read(
     if context.pods == PodScope::All {
         return Elsewhere::default();
     }
-    let mut grouped: HashMap<&Arc<str>, Vec<Arc<EndpointSlice>>> = HashMap::new();
+    let mut grouped: Map<&Arc<str>, Vec<&Arc<EndpointSlice>>> = Map::default();
     for slice in slices {
         let namespace = &slice.metadata.namespace;
         if enrolments.get(namespace).is_some_and(|settings| settings.enabled) {
-            grouped.entry(namespace).or_default().push(slice.clone());
+            grouped.entry(namespace).or_default().push(slice);
         }
     }
     let last = previous.map(|previous| &previous.elsewhere.namespaces);
-    let of = |(namespace, slices): (&Arc<str>, Vec<Arc<EndpointSlice>>)| {
-        let same = last.and_then(|last| last.get(namespace)).filter(|last| is_same(&last.slices, &slices));
-        (namespace.clone(), same.cloned().unwrap_or_else(|| Arc::new(index(slices))))
+    let of = |(namespace, slices): (&Arc<str>, Vec<&Arc<EndpointSlice>>)| {
+        let last = last.and_then(|last| last.get(namespace));
+        let same = last.filter(|last| is_same(&last.slices, &slices));
+        let known = || last.map_or(&[][..], |last| &last.slices);
+        (namespace.clone(), same.cloned().unwrap_or_else(|| Arc::new(index(&slices, known()))))
     };
     Elsewhere { namespaces: grouped.into_iter().map(of).collect() }
 }
 
-fn is_same(last: &[Arc<EndpointSlice>], now: &[Arc<EndpointSlice>]) -> bool {
-    last.len() == now.len() && last.iter().zip(now).all(|(last, now)| Arc::ptr_eq(last, now))
+fn is_same(last: &[Read], now: &[&Arc<EndpointSlice>]) -> bool {
+    last.len() == now.len() && last.iter().zip(now).all(|(last, now)| Arc::ptr_eq(&last.slice, now))
 }
 
-fn index(slices: Vec<Arc<EndpointSlice>>) -> OfNamespace {
-    let mut places = HashMap::with_capacity(slices.iter().map(|slice| slice.endpoints.len()).sum());
-    for (number, slice) in (0..).zip(&slices) {
-        for (place, endpoint) in (0..).zip(&slice.endpoints) {
-            if endpoint.pod.is_none() {
-                continue;
-            }
-            for address in endpoint.addresses.iter().filter_map(|text| super::address(text).ok()) {
-                places.insert(address, (number, place));
-            }
-        }
+/// Reads the addresses of those slices that are not among the `known` ones.
+fn index(slices: &[&Arc<EndpointSlice>], known: &[Read]) -> OfNamespace {
+    let known: Map<*const EndpointSlice, &Read> =
+        known.iter().map(|read| (Arc::as_ptr(&read.slice), read)).collect();
+    let read = |slice: &&Arc<EndpointSlice>| match known.get(&Arc::as_ptr(slice)) {
+        Some(read) => (*read).clone(),
+        None => Read { slice: Arc::clone(slice), addresses: addresses(slice) },
+    };
+    let slices: Vec<Read> = slices.iter().map(read).collect();
+    let mut places = Map::default();
+    places.reserve(slices.iter().map(|read| read.addresses.len()).sum());
+    for (number, read) in (0..).zip(&slices) {
+        places.extend(read.addresses.iter().map(|(address, place)| (*address, (number, *place))));
     }
     OfNamespace { slices, places }
+}
+
+fn addresses(slice: &EndpointSlice) -> Arc<[(IpAddr, u32)]> {
+    let of_pods = (0..).zip(&slice.endpoints).filter(|(_, endpoint)| endpoint.pod.is_some());
+    let read = |text: &String| super::address(text).ok();
+    of_pods
+        .flat_map(|(place, endpoint)| {
+            endpoint.addresses.iter().filter_map(read).map(move |address| (address, place))
+        })
+        .collect()
 }

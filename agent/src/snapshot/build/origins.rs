@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use crate::snapshot::{Endpoint, Service, ServicePort, Snapshot, Workload, input};
+use crate::snapshot::{Endpoint, Map, Service, ServicePort, Snapshot, Workload, input};
 
 /// A service without problems and what it came from.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ type Key = (Arc<str>, Arc<str>);
 
 /// Origins by service.
 #[derive(Debug, Default)]
-pub(crate) struct Origins(HashMap<Key, Arc<Origin>>);
+pub(crate) struct Origins(Map<Key, Arc<Origin>>);
 
 impl Origins {
     pub(super) fn note(

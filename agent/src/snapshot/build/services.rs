@@ -15,7 +15,8 @@ use super::{
     topology,
 };
 use crate::snapshot::{
-    Endpoint, EndpointLoad, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input, protocol,
+    Endpoint, EndpointLoad, Map, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input,
+    protocol,
 };
 
 /// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -24,29 +25,33 @@ const AFFINITY_SECONDS: u32 = 10_800;
 /// What the services amount to; the fields are the snapshot's.
 #[derive(Default)]
 pub(super) struct Services {
-    pub(super) ports: HashMap<(IpAddr, u16), Arc<ServicePort>>,
-    pub(super) cluster_ips: HashMap<IpAddr, Arc<Service>>,
+    pub(super) ports: Map<(IpAddr, u16), Arc<ServicePort>>,
+    pub(super) cluster_ips: Map<IpAddr, Arc<Service>>,
     pub(super) all: Vec<Arc<Service>>,
     pub(super) origins: Origins,
 }
 
-/// Namespace, service, port name, and whether it is of IPv6.
-type PortKey<'last> = (&'last str, &'last str, &'last str, bool);
-
-/// What the data path learnt on the previous snapshot, by key.
-pub(super) struct Learnt<'last>(HashMap<PortKey<'last>, &'last ServicePort>);
+/// What the data path learnt on the previous snapshot.
+#[derive(Clone, Copy)]
+pub(super) struct Learnt<'last>(Option<&'last Snapshot>);
 
 impl<'last> Learnt<'last> {
     pub(super) fn of(previous: Option<&'last Snapshot>) -> Self {
-        let ports = previous.into_iter().flat_map(|previous| &previous.service_ports);
-        let key = |ip: &IpAddr, port: &'last ServicePort| -> PortKey<'last> {
-            (&port.service_namespace, &port.service_name, &port.name, ip.is_ipv6())
-        };
-        Self(ports.map(|((ip, _), port)| (key(ip, port), &**port)).collect())
+        Self(previous)
     }
 
-    fn port(&self, service: &input::Service, name: &str, ipv6: bool) -> Option<&'last ServicePort> {
-        self.0.get(&(&*service.metadata.namespace, &*service.metadata.name, name, ipv6)).copied()
+    /// The port of this name in one address family. Looked up and not indexed: few services are built anew.
+    fn port(self, service: &input::Service, name: &str, ipv6: bool) -> Option<&'last ServicePort> {
+        let previous = self.0?;
+        let key = (&service.metadata.namespace, &service.metadata.name);
+        let index =
+            previous.services.binary_search_by_key(&key, |last| (&last.namespace, &last.name)).ok()?;
+        let last = previous.services.get(index)?;
+        let of_family = last.cluster_ips.iter().filter(|ip| ip.is_ipv6() == ipv6);
+        let mut places = of_family.flat_map(|ip| last.ports.iter().map(move |port| (*ip, port.port)));
+        places.find_map(|place| {
+            previous.service_ports.get(&place).map(|port| &**port).filter(|port| *port.name == *name)
+        })
     }
 }
 
@@ -68,7 +73,7 @@ struct Reader<'input, 'last> {
     workloads: &'input HashMap<IpAddr, Arc<Workload>>,
     policies: &'input Policies,
     context: &'input Context,
-    learnt: &'input Learnt<'last>,
+    learnt: Learnt<'last>,
     problems: &'input mut Vec<Problem>,
     services: Services,
 }
@@ -79,7 +84,7 @@ pub(super) fn read(
     workloads: &HashMap<IpAddr, Arc<Workload>>,
     policies: &Policies,
     context: &Context,
-    (learnt, unchanged): (&Learnt<'_>, Unchanged<'_>),
+    (learnt, unchanged): (Learnt<'_>, Unchanged<'_>),
     problems: &mut Vec<Problem>,
 ) -> Services {
     let mut oldest: Vec<&Arc<input::Service>> = services.iter().collect();

@@ -1,21 +1,17 @@
 //! EndpointSlices by service, and the endpoints of one port in one address family, several slices merged. Pure.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use super::{address, port};
 use crate::snapshot::{
-    Problem,
+    Map, Problem,
     input::{EndpointOfSlice, EndpointSlice, PortOfSlice, Service},
 };
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// Slices by namespace and service name.
-pub(super) type Slices<'input> = HashMap<(&'input str, &'input str), Vec<&'input Arc<EndpointSlice>>>;
+pub(super) type Slices<'input> = Map<(&'input str, &'input str), Vec<&'input Arc<EndpointSlice>>>;
 
 /// An endpoint of a port before anything is chosen.
 pub(super) struct Candidate<'input> {
@@ -30,7 +26,7 @@ pub(super) fn index<'input>(
     slices: &'input [Arc<EndpointSlice>],
     problems: &mut Vec<Problem>,
 ) -> Slices<'input> {
-    let mut index = Slices::new();
+    let mut index = Slices::default();
     for slice in slices {
         let metadata = &slice.metadata;
         match slice.address_type.as_str() {

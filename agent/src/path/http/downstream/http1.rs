@@ -137,7 +137,8 @@ async fn linger(near: &Near) {
         let unread = sink.is_cut_by_drop() || reader.has_buffered() || !reader.body_ended();
         // What is closed with nothing unread ends in order by itself, unless its last bytes still wait: what comes from the client
         // at this moment would turn the end into a reset, and they would be lost.
-        if (unread || sink.holds_back()) && sink.finish().is_err() || !unread {
+        let ends = unread || sink.holds_back();
+        if (ends && sink.finish().is_err()) || !unread {
             return;
         }
         let (mut source, _) = reader.into_parts();
