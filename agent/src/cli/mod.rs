@@ -58,7 +58,7 @@ pub struct Options {
     /// Which agent is asked.
     #[command(flatten)]
     pub place: Place,
-    /// Unix socket of another agent, for what several know (`explain`, `coverage`, `graph`, `connections --joined`); may be given several times
+    /// Unix socket of another agent, for what several know (`explain`, `coverage`, `graph`, `dashboard`, `connections --joined`); may be given several times
     #[arg(long = "peer-socket", global = true, value_name = "PATH")]
     pub peer_sockets: Vec<PathBuf>,
     /// How to show it

@@ -4,7 +4,7 @@
 //! tells. It takes the runtime some milliseconds, in which the agent looks again and again.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub struct Appearances {
     since_ns: u64,
     /// First process of each pod, agent time, by kubelet's uid.
     seen: HashMap<String, u64>,
+    /// Kubelet's uids of pods that were there and not wanted: whatever is told of them later, they did not appear then.
+    unwanted: HashSet<String>,
     /// Pods that are wanted and not there yet: why, and since when, by uid.
     waiting: HashMap<Arc<str>, (Missing, u64)>,
 }
@@ -44,7 +46,8 @@ impl Appearances {
     /// Of an agent that looks since `now_ns`.
     #[must_use]
     pub fn new(kernel_tells: bool, now_ns: u64) -> Self {
-        Self { kernel_tells, since_ns: now_ns, seen: HashMap::new(), waiting: HashMap::new() }
+        let (seen, unwanted, waiting) = (HashMap::new(), HashSet::new(), HashMap::new());
+        Self { kernel_tells, since_ns: now_ns, seen, unwanted, waiting }
     }
 
     /// What the kernel told; the pods that it is about.
@@ -66,10 +69,12 @@ impl Appearances {
         self.seen.entry(uid).or_insert(at_ns);
     }
 
-    /// Forgets pods that are gone or of another tree, and those that are known not to be captured: when one of them
+    /// Forgets pods that are gone or of another tree, and takes note of those that are known not to be captured: when one of them
     /// is enrolled later, it did not appear then.
     pub fn keep(&mut self, scan: &Scan, is_bystander: impl Fn(&str) -> bool) {
-        self.seen.retain(|uid, _| scan.pods.contains_key(uid) && !is_bystander(uid));
+        self.seen.retain(|uid, _| scan.pods.contains_key(uid));
+        self.unwanted.retain(|uid| scan.pods.contains_key(uid));
+        self.unwanted.extend(scan.pods.keys().filter(|uid| is_bystander(uid)).cloned());
     }
 
     /// The pod is wanted, and not there.
@@ -95,7 +100,7 @@ impl Appearances {
     /// The pod is captured since `captured_ns`: nanoseconds since its first process appeared. None for a pod that was there before this agent,
     /// or was known and not wanted. Where the kernel does not tell, `started_ns` does, of a process that was waited for.
     pub fn captured(&mut self, of_kubelet: &str, started_ns: Option<u64>, captured_ns: u64) -> Option<u64> {
-        let told = self.seen.remove(of_kubelet);
+        let told = self.seen.remove(of_kubelet).filter(|_| !self.unwanted.contains(of_kubelet));
         let started = started_ns.filter(|at_ns| !self.kernel_tells && *at_ns > self.since_ns);
         told.or(started).and_then(|at_ns| captured_ns.checked_sub(at_ns))
     }
@@ -176,9 +181,16 @@ mod tests {
         pods.note("k".to_owned(), 150);
         pods.keep(&scan, |uid| uid == "k");
         assert_eq!(pods.captured("k", None, 200), None, "labelled later");
+        // A container of it that starts at this moment, or an event that is read late.
+        pods.keep(&scan, |_| false);
+        pods.note("k".to_owned(), 190);
+        assert_eq!(pods.captured("k", None, 200), None, "labelled later, whatever is told then");
         pods.note("k".to_owned(), 150);
         pods.keep(&Scan::default(), |_| false);
         assert_eq!(pods.captured("k", None, 200), None, "of another tree");
+        pods.keep(&scan, |_| false);
+        pods.note("k".to_owned(), 150);
+        assert_eq!(pods.captured("k", None, 200), Some(50), "made anew");
 
         let mut blind = Appearances::new(false, 100);
         assert_eq!(blind.captured(none, Some(150), 200), Some(50));
