@@ -19,6 +19,7 @@ mod taken;
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
+    task::Context,
     time::Duration,
 };
 
@@ -26,7 +27,10 @@ use bytes::Bytes;
 use http::Version;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::connect::{Far, Reached};
+use super::{
+    connect::{Far, Reached},
+    flow,
+};
 use crate::{
     observe::CloseReason,
     snapshot::{
@@ -126,7 +130,9 @@ pub async fn decide(
 /// Waits for the first request on a port that is `declared` as HTTP; what is spoken in truth, and who says so. The bytes are taken: to
 /// look at them and leave them there would be a system call more for each connection.
 pub async fn declared(declared: Protocol, why: Why, near: &TcpStream) -> (Heard, Protocol, Why) {
-    let (guess, ahead) = taken::first_bytes(near).await;
+    let (mut ahead, mut chunk) = (Bytes::new(), flow::SMALL);
+    let read = |context: &mut Context<'_>| flow::poll_read(near, &mut chunk, flow::LARGE, context);
+    let guess = taken::until_known(&mut ahead, PATIENCE, read).await;
     let version = version_of(guess);
     let (protocol, why) = match (declared, version) {
         (Protocol::Http, Version::HTTP_2) => (Protocol::Http2, Why::FirstBytes),

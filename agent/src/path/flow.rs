@@ -127,9 +127,25 @@ impl<'socket> Reads<'socket> {
     }
 }
 
+/// Waits for something to read, then reads it as [`read_now`] does.
+pub(super) fn poll_read(
+    socket: &TcpStream,
+    chunk: &mut usize,
+    room: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Bytes>> {
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        match read_now(socket, chunk, room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read),
+        }
+    }
+}
+
 /// One read of at most `room` bytes into a piece of its own, its size grown or shrunk by what came; `chunk` starts with
 /// [`SMALL`]. Nothing at the end of file.
-pub(super) fn read_now(socket: &TcpStream, chunk: &mut usize, room: usize) -> io::Result<Bytes> {
+fn read_now(socket: &TcpStream, chunk: &mut usize, room: usize) -> io::Result<Bytes> {
     let limit = room.min(*chunk);
     let data = if limit <= SMALL { read_small(socket, limit) } else { read_large(socket, limit) }?;
     if data.len() < limit {

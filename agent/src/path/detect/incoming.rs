@@ -1,12 +1,11 @@
 //! What a connection that came in speaks, where policies have to read it. The first bytes are taken and put back, since a stream of a
 //! tunnel may bring them in pieces that cannot be looked at together.
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
-use bytes::BytesMut;
-use tokio::time::timeout;
+use bytes::Bytes;
 
-use super::{Guess, Spoke, classify, first::WINDOW, server_spoke};
+use super::{Guess, Spoke, server_spoke, taken};
 use crate::{
     http1::Source,
     path::{connect::Far, http::io::WireSource},
@@ -17,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for the caller's first bytes as long as it takes, unless the application speaks before it: then it is not HTTP.
 pub async fn incoming(mut source: WireSource, far: &mut Far) -> (WireSource, Guess) {
-    let mut ahead = BytesMut::new();
+    let mut ahead = Bytes::new();
     let guess = {
-        let mut caller = pin!(listen(&mut source, &mut ahead));
+        let mut caller = pin!(taken::until_known(&mut ahead, PATIENCE, |context| source.poll_read(context)));
         let first = tokio::select! {
             biased;
             guess = &mut caller => Ok(guess),
@@ -32,21 +31,5 @@ pub async fn incoming(mut source: WireSource, far: &mut Far) -> (WireSource, Gue
             Err(Spoke::Http1 | Spoke::Other | Spoke::Ended) => Guess::Other,
         }
     };
-    (source.with_ahead(ahead.freeze()), guess)
-}
-
-async fn listen(source: &mut WireSource, ahead: &mut BytesMut) -> Guess {
-    loop {
-        let read = poll_fn(|context| source.poll_read(context));
-        let read = if ahead.is_empty() { Ok(read.await) } else { timeout(PATIENCE, read).await };
-        match read {
-            Ok(Ok(data)) if !data.is_empty() => ahead.extend_from_slice(&data),
-            // The end, a reset, or silence.
-            _ => return Guess::Other,
-        }
-        match classify(ahead) {
-            Guess::More if ahead.len() < WINDOW => {}
-            guess => return guess,
-        }
-    }
+    (source.with_ahead(ahead), guess)
 }

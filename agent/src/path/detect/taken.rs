@@ -1,44 +1,50 @@
-//! Takes what a client says first, as much as one read gives. A client that has said nothing costs no buffer.
+//! Takes what a client says first, as much as each read gives. A client that has said nothing costs no buffer.
 
-use std::io;
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
-use super::{Guess, PATIENCE, classify};
-use crate::path::flow;
+use super::{Guess, classify, first::WINDOW};
 
-/// The client's first bytes, and what they look like; pending until they decide. `Other` also where the client ends or breaks first,
-/// `More` where it falls silent in the middle of a word.
-pub(super) async fn first_bytes(near: &TcpStream) -> (Guess, Bytes) {
-    let mut ahead = match read(near).await {
-        Ok(data) if !data.is_empty() => data,
-        _ => return (Guess::Other, Bytes::new()),
-    };
+/// Takes with `read` into `ahead` until it is known what the client speaks. Waits for the first bytes as long as it takes, for more
+/// of them as long as `patience`. `Other` also where the client ends or breaks first, `More` where it falls silent in the middle of a word.
+pub(super) async fn until_known(
+    ahead: &mut Bytes,
+    patience: Duration,
+    mut read: impl FnMut(&mut Context<'_>) -> Poll<io::Result<Bytes>>,
+) -> Guess {
     loop {
-        match classify(&ahead) {
-            Guess::More => {}
-            guess => return (guess, ahead),
-        }
-        match timeout(PATIENCE, read(near)).await {
-            Ok(Ok(data)) if !data.is_empty() => {
-                let mut joined = BytesMut::from(ahead);
-                joined.extend_from_slice(&data);
-                ahead = joined.freeze();
+        let more = poll_fn(&mut read);
+        let data = if ahead.is_empty() {
+            more.await
+        } else {
+            match timeout(patience, more).await {
+                Ok(data) => data,
+                Err(_) => return Guess::More,
             }
-            Ok(_) => return (Guess::Other, ahead),
-            Err(_) => return (Guess::More, ahead),
+        };
+        match data {
+            Ok(data) if !data.is_empty() => *ahead = joined(std::mem::take(ahead), data),
+            _ => return Guess::Other,
+        }
+        match classify(ahead) {
+            Guess::More if ahead.len() < WINDOW => {}
+            guess => return guess,
         }
     }
 }
 
-async fn read(near: &TcpStream) -> io::Result<Bytes> {
-    let mut chunk = flow::SMALL;
-    loop {
-        near.readable().await?;
-        match flow::read_now(near, &mut chunk, flow::LARGE) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
+fn joined(first: Bytes, more: Bytes) -> Bytes {
+    if first.is_empty() {
+        return more;
     }
+    let mut all = BytesMut::from(first);
+    all.extend_from_slice(&more);
+    all.freeze()
 }

@@ -131,13 +131,7 @@ impl Source for WireSource {
             return Poll::Ready(Ok(std::mem::take(&mut self.ahead)));
         }
         match &mut self.from {
-            From::Socket { socket, chunk } => loop {
-                ready!(socket.poll_read_ready(context))?;
-                match flow::read_now(socket, chunk, flow::LARGE) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    read => return Poll::Ready(read),
-                }
-            },
+            From::Socket { socket, chunk } => flow::poll_read(socket, chunk, flow::LARGE, context),
             From::Stream(receive) => Poll::Ready(match ready!(receive.poll_data(context)) {
                 Some(Ok(data)) => Ok(data),
                 Some(Err(error)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
