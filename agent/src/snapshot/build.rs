@@ -4,6 +4,7 @@
 //! strict meaning is taken instead.
 
 mod authorization;
+mod by_name;
 mod elsewhere;
 mod enrolment;
 mod labels;
@@ -73,10 +74,11 @@ pub enum PodScope {
 pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
     let enrolment = enrolment::read(&inputs.namespaces, context.mtls, &mut problems);
-    let policies = policy::read(inputs, &mut problems);
+    let by_name = by_name::index(inputs);
+    let policies = policy::read(&inputs.traffic_policies, &by_name, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);
     let authorizations =
-        authorization::read(&inputs.authorization_policies, &slices, &inputs.services, &mut problems);
+        authorization::read(&inputs.authorization_policies, &slices, &by_name, &mut problems);
     let asked = pods::Asked { enrolments: &enrolment, policies: &policies, authorizations: &authorizations };
     let pods = pods::read(&inputs.pods, &asked, context, previous, &mut problems);
     let learnt = services::Learnt::of(previous);
@@ -91,7 +93,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     );
     authorizations.check(&inputs.authorization_policies, &services.all, &mut problems);
     let not_http = authorization::not_http(&pods.local, &services.all);
-    let routes = routes::read(inputs, &services, previous, &mut problems);
+    let routes = routes::read(inputs, &by_name, &services, previous, &mut problems);
     let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();
     problems.dedup();
@@ -121,10 +123,11 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
 #[must_use]
 pub fn policy_problems(inputs: &Inputs) -> Vec<Problem> {
     let mut problems = Vec::new();
-    policy::read(inputs, &mut problems);
+    let by_name = by_name::index(inputs);
+    policy::read(&inputs.traffic_policies, &by_name, &mut problems);
     // What a port is declared as shows only with its endpoints, which are not asked for here.
     let slices = slices::index(&[], &mut problems);
-    authorization::read(&inputs.authorization_policies, &slices, &inputs.services, &mut problems);
+    authorization::read(&inputs.authorization_policies, &slices, &by_name, &mut problems);
     problems
 }
 

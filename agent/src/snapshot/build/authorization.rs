@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use super::slices::Slices;
+use super::{by_name::ByName, slices::Slices};
 use crate::snapshot::{
     LocalPod, Problem, Protocol, Service,
     authorization::{Authorization, Effect, Policy, Rule},
@@ -58,11 +58,10 @@ enum Scope {
 pub(super) fn read(
     policies: &[Arc<AuthorizationPolicy>],
     slices: &Slices<'_>,
-    services: &[Arc<input::Service>],
+    services: &ByName<'_>,
     problems: &mut Vec<Problem>,
 ) -> Authorizations {
-    let known = services.iter().map(|service| (key(service), &**service)).collect();
-    let mut reader = Reader { known, slices, problems };
+    let mut reader = Reader { services, slices, problems };
     let mut all = Authorizations::default();
     for policy in policies {
         let scoped = reader.policy(policy);
@@ -73,14 +72,8 @@ pub(super) fn read(
     all
 }
 
-type ServiceKey<'input> = (&'input str, &'input str);
-
-fn key(service: &input::Service) -> ServiceKey<'_> {
-    (&service.metadata.namespace, &service.metadata.name)
-}
-
 struct Reader<'input> {
-    known: HashMap<ServiceKey<'input>, &'input input::Service>,
+    services: &'input ByName<'input>,
     slices: &'input Slices<'input>,
     problems: &'input mut Vec<Problem>,
 }

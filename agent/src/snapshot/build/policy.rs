@@ -11,9 +11,10 @@ use std::{
     sync::Arc,
 };
 
+use super::by_name::ByName;
 use crate::snapshot::{
     Problem, ServicePort, TrafficPolicy,
-    input::{self, Inputs, policy::TargetRef},
+    input::{self, policy::TargetRef},
     policy::BulkheadLimits,
 };
 use compile::Compiled;
@@ -36,15 +37,17 @@ pub(super) struct Policies {
     default: Arc<TrafficPolicy>,
 }
 
-pub(super) fn read(inputs: &Inputs, problems: &mut Vec<Problem>) -> Policies {
-    let mut oldest: Vec<&input::policy::TrafficPolicy> =
-        inputs.traffic_policies.iter().map(|policy| &**policy).collect();
+pub(super) fn read(
+    policies: &[Arc<input::policy::TrafficPolicy>],
+    services: &ByName<'_>,
+    problems: &mut Vec<Problem>,
+) -> Policies {
+    let mut oldest: Vec<&input::policy::TrafficPolicy> = policies.iter().map(|policy| &**policy).collect();
     // One without a time comes last, as with services.
     oldest.sort_by_key(|policy| {
         let metadata = &policy.metadata;
         (metadata.created.unwrap_or(i64::MAX), &metadata.namespace, &metadata.name, policy.kind)
     });
-    let services = inputs.services.iter().map(|service| (service_key(service), &**service)).collect();
     let mut reader = Reader { services, problems, policies: Policies::default() };
     for policy in oldest {
         reader.policy(policy);
@@ -52,14 +55,8 @@ pub(super) fn read(inputs: &Inputs, problems: &mut Vec<Problem>) -> Policies {
     reader.policies
 }
 
-type ServiceKey<'input> = (&'input str, &'input str);
-
-fn service_key(service: &input::Service) -> ServiceKey<'_> {
-    (&service.metadata.namespace, &service.metadata.name)
-}
-
 struct Reader<'input> {
-    services: HashMap<ServiceKey<'input>, &'input input::Service>,
+    services: &'input ByName<'input>,
     problems: &'input mut Vec<Problem>,
     policies: Policies,
 }

@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-use super::services::Services;
+use super::{by_name::ByName, services::Services};
 use crate::snapshot::{
     Problem, ServicePort, ServiceRoutes, Snapshot,
     input::{
@@ -51,6 +51,7 @@ struct Reader<'input> {
 
 pub(super) fn read(
     inputs: &Inputs,
+    by_name: &ByName<'_>,
     services: &Services,
     previous: Option<&Snapshot>,
     problems: &mut Vec<Problem>,
@@ -59,7 +60,7 @@ pub(super) fn read(
         return HashMap::new();
     }
     let attached = attach(&inputs.routes, services, problems);
-    let references = References::new(inputs, services);
+    let references = References::new(&inputs.reference_grants, by_name, services);
     let compiler = Compiler { references, patterns: Patterns::of(previous), problems };
     let mut reader =
         Reader { routes: &inputs.routes, compiler, compiled: HashMap::new(), tables: HashMap::new() };

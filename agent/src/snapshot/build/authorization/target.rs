@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::{Places, Reader, Scope, key};
+use super::{Places, Reader, Scope};
 use crate::snapshot::{
     Problem,
+    build::slices,
     input::{
+        Service,
         authorization::{AuthorizationPolicy, KIND, Part},
         policy::TargetRef,
     },
@@ -140,7 +142,7 @@ impl Reader<'_> {
     }
 
     fn places(&self, namespace: &Arc<str>, reference: &TargetRef) -> Result<Places, Fault> {
-        let Some(service) = self.known.get(&(&**namespace, reference.name.as_str())) else {
+        let Some(service) = self.services.get(&(&**namespace, reference.name.as_str())) else {
             let name = shown(&reference.name);
             let reason = format!(
                 "there is no Service {name} in namespace {namespace}; mend the name or make the Service"
@@ -156,16 +158,16 @@ impl Reader<'_> {
                 "the Service has no port of that name; it has: {}; until mended the policy concerns all of them, and an ALLOW lets nobody in",
                 names.join(", ")
             );
-            let unread = Some(Led::Places(self.behind(key(service), None)));
+            let unread = Some(Led::Places(self.behind(service, None)));
             return Err(Fault { unread, ..Fault::new(".sectionName", reason) });
         }
-        Ok(self.behind(key(service), section))
+        Ok(self.behind(service, section))
     }
 
     /// Addresses and ports behind a Service, or behind one of its ports.
-    fn behind(&self, service: super::ServiceKey<'_>, section: Option<&str>) -> Places {
+    fn behind(&self, service: &Service, section: Option<&str>) -> Places {
         let mut places = Places::new();
-        for slice in self.slices.get(&service).into_iter().flatten() {
+        for slice in slices::of(self.slices, service) {
             let ports = slice.ports.iter().filter(|port| section.is_none_or(|section| port.name == section));
             let ports: Vec<u16> = ports.filter_map(|port| u16::try_from(port.port?).ok()).collect();
             let addresses =

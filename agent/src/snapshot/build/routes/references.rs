@@ -8,11 +8,8 @@ use std::{collections::HashMap, sync::Arc};
 use super::{GATEWAY_GROUP, is_service};
 use crate::snapshot::{
     ServicePort,
-    build::services::Services,
-    input::{
-        Inputs, Service,
-        routes::{BackendReference, ReferenceGrant, Route},
-    },
+    build::{by_name::ByName, services::Services},
+    input::routes::{BackendReference, ReferenceGrant, Route},
 };
 
 /// Namespace, name and port of a service.
@@ -20,16 +17,18 @@ type PortKey<'input> = (&'input str, &'input str, u16);
 
 /// Services and grants by what references name.
 pub(super) struct References<'input> {
-    services: HashMap<(&'input str, &'input str), &'input Service>,
+    services: &'input ByName<'input>,
     /// For IPv4 and for IPv6.
     ports: HashMap<PortKey<'input>, [Option<&'input Arc<ServicePort>>; 2]>,
     grants: HashMap<&'input str, Vec<&'input ReferenceGrant>>,
 }
 
 impl<'input> References<'input> {
-    pub(super) fn new(inputs: &'input Inputs, built: &'input Services) -> Self {
-        let name = |service: &'input Service| (&*service.metadata.namespace, &*service.metadata.name);
-        let services = inputs.services.iter().map(|service| (name(service), &**service)).collect();
+    pub(super) fn new(
+        granted: &'input [Arc<ReferenceGrant>],
+        services: &'input ByName<'input>,
+        built: &'input Services,
+    ) -> Self {
         let mut ports: HashMap<PortKey<'_>, [Option<&Arc<ServicePort>>; 2]> = HashMap::new();
         let headless = built.all.iter().filter(|service| service.cluster_ips.is_empty());
         let headless = headless.flat_map(|service| &service.ports).map(|port| {
@@ -42,7 +41,7 @@ impl<'input> References<'input> {
             *(if ipv6 { v6 } else { v4 }) = Some(port);
         }
         let mut grants: HashMap<&str, Vec<&ReferenceGrant>> = HashMap::new();
-        for grant in &inputs.reference_grants {
+        for grant in granted {
             grants.entry(&grant.metadata.namespace).or_default().push(grant);
         }
         Self { services, ports, grants }
