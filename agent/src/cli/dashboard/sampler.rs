@@ -68,7 +68,7 @@ impl Sampler {
         failures.into_iter().next().map_or_else(|| Ok(Vec::new()), Err)
     }
 
-    /// Goes on asking until the process ends.
+    /// Goes on asking, after [`Sampler::try_all`], until the process ends.
     ///
     /// # Errors
     /// No threads.
@@ -95,14 +95,16 @@ impl Sampler {
     }
 
     fn follow(&self, agent: &Agent) {
+        let mut pause = PACE;
         loop {
-            let begin = Instant::now();
-            // What went wrong is for the page to say.
-            let _ = agent.sample();
-            thread::sleep(PACE.max(begin.elapsed() * RESTRAINT));
+            thread::sleep(pause);
             let looked = locked(&self.looked);
             let nobody = |looked: &mut Instant| looked.elapsed() > IDLE;
             drop(self.looks.wait_while(looked, nobody).unwrap_or_else(PoisonError::into_inner));
+            let begin = Instant::now();
+            // What went wrong is for the page to say.
+            let _ = agent.sample();
+            pause = PACE.max(begin.elapsed() * RESTRAINT);
         }
     }
 }
