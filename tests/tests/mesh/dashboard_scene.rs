@@ -1,6 +1,6 @@
 //! What tests of the dashboard begin with: a shop with traffic, and a dashboard that shows it.
 
-use crate::http_shop::{backend, publish, route};
+use crate::http_shop::{backend, faulty, publish, route};
 use posthaste_tests::{
     Family, Mesh, Pod, Running, Site,
     peer::{
@@ -31,14 +31,7 @@ impl Busy {
     pub(crate) fn start() -> Self {
         let mut mesh = Mesh::start(&[]).unwrap();
         let frontend = mesh.pod("a", "frontend").unwrap();
-        let servers: Vec<(Pod, Faulty)> = [("a", "cart"), ("b", "catalog"), ("b", "payments")]
-            .into_iter()
-            .map(|(node, name)| {
-                let pod = mesh.pod(node, name).unwrap();
-                let program = Faulty::start(&pod, 8080, name).unwrap();
-                (pod, program)
-            })
-            .collect();
+        let servers = faulty(&mut mesh, [("a", "cart"), ("b", "catalog"), ("b", "payments")]);
         let ledger = mesh.pod("a", "ledger").unwrap();
         let echo = peer::serve(&ledger, "echo", 8080).unwrap();
         let [cart, catalog, payments] = [0, 1, 2]

@@ -4,7 +4,7 @@
 mod answer;
 mod draw;
 
-use crate::http_shop::{Shop, answering, backend, policy, publish, route};
+use crate::http_shop::{Shop, answering, backend, faulty, policy, publish, route};
 use posthaste_tests::{
     Family, Mesh, Pod, ServiceSpec, Site, eventually,
     mesh::endpoint,
@@ -62,14 +62,7 @@ impl World {
             .pod_with("a", "bare", |spec| spec.labels.push(("posthaste.dev/mesh".into(), "disabled".into())));
         let bare = bare.unwrap();
         mesh.settle(&loner).unwrap();
-        let servers: Vec<(Pod, Faulty)> = [("b", "one"), ("b", "two"), ("a", "three")]
-            .into_iter()
-            .map(|(node, name)| {
-                let pod = mesh.pod(node, name).unwrap();
-                let program = Faulty::start(&pod, 8080, name).unwrap();
-                (pod, program)
-            })
-            .collect();
+        let servers = faulty(&mut mesh, [("b", "one"), ("b", "two"), ("a", "three")]);
         let site = mesh.outsider("outside").unwrap();
         let program = Faulty::start(&site, 8080, "outside").unwrap();
         let services =

@@ -22,6 +22,16 @@ pub(crate) struct Shop {
     pub(crate) mesh: Mesh,
 }
 
+/// Pods by node and name, each with a server that does what a test tells it.
+pub(crate) fn faulty<const N: usize>(mesh: &mut Mesh, places: [(&str, &str); N]) -> Vec<(Pod, Faulty)> {
+    let start = |(node, name)| {
+        let pod = mesh.pod(node, name).unwrap();
+        let program = Faulty::start(&pod, 8080, name).unwrap();
+        (pod, program)
+    };
+    places.into_iter().map(start).collect()
+}
+
 impl Shop {
     /// Servers whose port is declared so (`appProtocol`).
     pub(crate) fn start(protocol: &str) -> Self {
@@ -31,14 +41,7 @@ impl Shop {
     /// In a mesh that runs.
     pub(crate) fn of(mut mesh: Mesh, protocol: &str) -> Self {
         let client = mesh.pod("a", "client").unwrap();
-        let servers: Vec<(Pod, Faulty)> = [("b", "one"), ("b", "two"), ("a", "three")]
-            .into_iter()
-            .map(|(node, name)| {
-                let pod = mesh.pod(node, name).unwrap();
-                let program = Faulty::start(&pod, 8080, name).unwrap();
-                (pod, program)
-            })
-            .collect();
+        let servers = faulty(&mut mesh, [("b", "one"), ("b", "two"), ("a", "three")]);
         let pods: Vec<&Pod> = servers.iter().map(|(pod, _)| pod).collect();
         let service = publish(&mut mesh, "shop-web", protocol, &pods);
         Self { client, servers, service, mesh }
