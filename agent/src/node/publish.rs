@@ -12,7 +12,7 @@ use crate::{
     control::{captured::CapturedPods, reading::Reading},
     snapshot::{
         LocalPod, Problem, Snapshot,
-        build::{Context, build},
+        build::{Context, build, update},
         captured,
     },
 };
@@ -57,6 +57,8 @@ impl Published {
 pub struct Publisher {
     published: Published,
     context: Context,
+    /// Problems that the last whole build found.
+    of_build: Vec<Problem>,
     /// Problems of the objects, kept until the next reading.
     of_objects: Vec<Problem>,
     /// What the annotation of captured pods says.
@@ -69,19 +71,27 @@ impl Publisher {
     #[must_use]
     pub fn new(published: Published, context: Context, started: i64) -> Self {
         let captured_value = captured::value(&context.node, started);
-        Self { published, context, of_objects: Vec::new(), captured_value }
+        Self { published, context, of_build: Vec::new(), of_objects: Vec::new(), captured_value }
     }
 
     /// Builds and publishes a snapshot.
     pub fn publish(&mut self, reading: &Arc<Reading>) -> Arc<Snapshot> {
         let previous = self.published.snapshot.load_full();
         self.context.generation = previous.generation + 1;
-        let (snapshot, built) = build(&reading.inputs, &self.context, Some(&previous));
+        let before = self.published.reading.load_full();
+        let snapshot = match update(&before.inputs, &reading.inputs, &self.context, &previous) {
+            Some(snapshot) => snapshot,
+            None => {
+                let (snapshot, problems) = build(&reading.inputs, &self.context, Some(&previous));
+                self.of_build = problems;
+                snapshot
+            }
+        };
         let snapshot = Arc::new(snapshot);
         self.published.snapshot.store(Arc::clone(&snapshot));
         self.published.reading.store(Arc::clone(reading));
         self.published.generation.send_replace(snapshot.generation);
-        self.of_objects = reading.problems.iter().cloned().chain(built).collect();
+        self.of_objects = reading.problems.iter().chain(&self.of_build).cloned().collect();
         tracing::info!(
             generation = snapshot.generation,
             workloads = snapshot.workloads.len(),

@@ -5,6 +5,7 @@
 
 mod authorization;
 mod by_name;
+mod changes;
 mod elsewhere;
 mod enrolment;
 mod labels;
@@ -16,10 +17,12 @@ mod routes;
 mod services;
 mod slices;
 mod topology;
+mod update;
 
 use std::{net::IpAddr, sync::Arc};
 
 use super::{MtlsMode, Problem, Snapshot, input::Inputs};
+pub use update::update;
 
 /// Label on Namespaces (`enabled`) and Pods (`disabled`).
 pub const MESH_LABEL: &str = "posthaste.dev/mesh";
@@ -74,7 +77,7 @@ pub enum PodScope {
 pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) -> (Snapshot, Vec<Problem>) {
     let mut problems = Vec::new();
     let enrolment = enrolment::read(&inputs.namespaces, context.mtls, &mut problems);
-    let by_name = by_name::index(inputs);
+    let by_name = by_name::for_all(inputs);
     let policies = policy::read(&inputs.traffic_policies, &by_name, &mut problems);
     let slices = slices::index(&inputs.endpoint_slices, &mut problems);
     let authorizations =
@@ -123,7 +126,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
 #[must_use]
 pub fn policy_problems(inputs: &Inputs) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let by_name = by_name::index(inputs);
+    let by_name = by_name::for_all(inputs);
     policy::read(&inputs.traffic_policies, &by_name, &mut problems);
     // What a port is declared as shows only with its endpoints, which are not asked for here.
     let slices = slices::index(&[], &mut problems);

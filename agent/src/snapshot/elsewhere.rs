@@ -20,7 +20,7 @@ pub struct PodKey {
 }
 
 /// See the head of this file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
     /// By namespace, so that what did not change is shared from one snapshot to the next.
     pub(super) namespaces: HashMap<Arc<str>, Arc<OfNamespace>>,

@@ -204,6 +204,17 @@ impl Rule {
         draws
     }
 
+    /// Every service port that requests or their copies may go to.
+    pub fn ports(&self) -> impl Iterator<Item = &Arc<ServicePort>> {
+        let backends: &[Backend] = match &self.action {
+            Action::Forward(backends) => backends,
+            Action::Redirect(_) | Action::Invalid(_) => &[],
+        };
+        let filters = backends.iter().map(|backend| &backend.filters).chain([&self.filters]);
+        let mirrors = filters.flat_map(|filters| &filters.mirrors).map(|mirror| &mirror.port);
+        backends.iter().map(|backend| &backend.port).chain(mirrors).flatten()
+    }
+
     /// The backend that a request draws: each by its share of the weights. None where there is nothing to draw from, which
     /// is answered 500 (`HTTPRouteRule.backendRefs`).
     #[must_use]

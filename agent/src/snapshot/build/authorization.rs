@@ -21,7 +21,7 @@ use std::{
 
 use super::{by_name::ByName, slices::Slices};
 use crate::snapshot::{
-    LocalPod, Problem, Protocol, Service,
+    LocalPod, Problem, Protocol, Service, ServicePort, Snapshot,
     authorization::{Authorization, Effect, Policy, Rule},
     input::{
         self,
@@ -192,6 +192,20 @@ pub(super) fn not_http(
     }
     declared.retain(|address| !http.contains(address));
     declared
+}
+
+/// Whether policies or what is read at a pod may be other than before where the endpoints of this Service are.
+pub(super) fn may_depend(inputs: &input::Inputs, last: &Snapshot, service: &Service) -> bool {
+    let declared = |port: &ServicePort| matches!(port.protocol, Protocol::Tcp | Protocol::Tls);
+    let any_declared = service.ports.iter().any(|port| declared(port));
+    let mut of_namespace =
+        inputs.authorization_policies.iter().filter(|policy| policy.metadata.namespace == service.namespace);
+    let concerned = of_namespace.any(|policy| any_declared || policy.spec.target_refs.is_some());
+    let mut endpoints = service.ports.iter().flat_map(|port| &port.endpoints);
+    let asking: Vec<&Arc<LocalPod>> =
+        last.local_pods.values().filter(|pod| pod.authorization.reads_http()).collect();
+    let reads = |address: IpAddr| asking.iter().any(|pod| pod.workload.addresses.contains(&address));
+    concerned || endpoints.any(|endpoint| reads(endpoint.address.ip()))
 }
 
 impl Scoped {

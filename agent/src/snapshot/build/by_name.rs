@@ -10,12 +10,18 @@ use crate::snapshot::{
 /// By namespace and name.
 pub(super) type ByName<'input> = Map<(&'input str, &'input str), &'input Service>;
 
-/// Empty where no policy and no route could ask.
-pub(super) fn index<'input>(inputs: &'input Inputs) -> ByName<'input> {
+/// Empty where nobody asks.
+pub(super) fn index(services: &[Arc<Service>], asked: bool) -> ByName<'_> {
+    let asked_for = if asked { services } else { &[][..] };
+    asked_for
+        .iter()
+        .map(|service| ((&*service.metadata.namespace, &*service.metadata.name), &**service))
+        .collect()
+}
+
+/// For all who may ask in a whole build.
+pub(super) fn for_all(inputs: &Inputs) -> ByName<'_> {
     let Inputs { traffic_policies, authorization_policies, routes, services, .. } = inputs;
     let nobody = traffic_policies.is_empty() && authorization_policies.is_empty() && routes.is_empty();
-    let asked_for = if nobody { &[][..] } else { services };
-    let entry =
-        |service: &'input Arc<Service>| ((&*service.metadata.namespace, &*service.metadata.name), &**service);
-    asked_for.iter().map(entry).collect()
+    index(services, !nobody)
 }

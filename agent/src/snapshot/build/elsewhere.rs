@@ -2,7 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Context, PodScope, enrolment::Enrolments};
+use super::{
+    Context, PodScope,
+    changes::{self, Change},
+    enrolment::Enrolments,
+};
 use crate::snapshot::{
     Map, Snapshot,
     elsewhere::{Elsewhere, OfNamespace, Read},
@@ -34,6 +38,63 @@ pub(super) fn read(
         (namespace.clone(), same.cloned().unwrap_or_else(|| Arc::new(index(&slices, known()))))
     };
     Elsewhere { namespaces: grouped.into_iter().map(of).collect() }
+}
+
+/// The same after a few slices changed; namespaces without changes are shared.
+pub(super) fn update(
+    last: &Elsewhere,
+    changes: &[Change<'_>],
+    enrolments: &Enrolments,
+    context: &Context,
+) -> Elsewhere {
+    let mut next = last.clone();
+    if context.pods == PodScope::All {
+        return next;
+    }
+    let mut grouped: Map<&Arc<str>, Vec<Change<'_>>> = Map::default();
+    for change in changes {
+        let Some(slice) = change.before.or(change.now) else { continue };
+        grouped.entry(&slice.metadata.namespace).or_default().push(*change);
+    }
+    for (namespace, changes) in grouped {
+        if !enrolments.get(namespace).is_some_and(|settings| settings.enabled) {
+            continue;
+        }
+        let known = last.namespaces.get(namespace);
+        let slices = known.into_iter().flat_map(|of| &of.slices).map(|read| &read.slice);
+        let slices = changes::made(slices, &changes);
+        if slices.is_empty() {
+            next.namespaces.remove(namespace);
+            continue;
+        }
+        let read = known.and_then(|known| other_versions(known, &slices));
+        let read = read.unwrap_or_else(|| index(&slices, known.map_or(&[][..], |known| &known.slices)));
+        next.namespaces.insert(namespace.clone(), Arc::new(read));
+    }
+    next
+}
+
+/// Where slices are only other versions of those before, and no address is in two of them: the places of the other addresses stay.
+fn other_versions(known: &OfNamespace, now: &[&Arc<EndpointSlice>]) -> Option<OfNamespace> {
+    let total = |slices: &[Read]| slices.iter().map(|read| read.addresses.len()).sum::<usize>();
+    if known.slices.len() != now.len() || known.places.len() != total(&known.slices) {
+        return None;
+    }
+    let (mut slices, mut places) = (known.slices.clone(), known.places.clone());
+    let changed = |(read, now): &(&mut Read, &&Arc<EndpointSlice>)| !Arc::ptr_eq(&read.slice, now);
+    let changed: Vec<_> = (0..).zip(slices.iter_mut().zip(now)).filter(|(_, both)| changed(both)).collect();
+    let mut come = Vec::new();
+    for (number, (read, now)) in changed {
+        for (address, _) in &*read.addresses {
+            places.remove(address);
+        }
+        *read = Read { slice: Arc::clone(now), addresses: addresses(now) };
+        come.push((number, read.addresses.clone()));
+    }
+    for (number, addresses) in come {
+        places.extend(addresses.iter().map(|(address, place)| (*address, (number, *place))));
+    }
+    (places.len() == total(&slices)).then_some(OfNamespace { slices, places })
 }
 
 fn is_same(last: &[Read], now: &[&Arc<EndpointSlice>]) -> bool {

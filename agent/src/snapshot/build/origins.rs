@@ -8,8 +8,8 @@ use crate::snapshot::{Endpoint, Map, Service, ServicePort, Snapshot, Workload, i
 /// A service without problems and what it came from.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    service: Arc<input::Service>,
-    slices: Vec<Arc<input::EndpointSlice>>,
+    pub(super) service: Arc<input::Service>,
+    pub(super) slices: Vec<Arc<input::EndpointSlice>>,
     /// What it became.
     pub(super) built: Arc<Service>,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Origin {
 type Key = (Arc<str>, Arc<str>);
 
 /// Origins by service.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Origins(Map<Key, Arc<Origin>>);
 
 impl Origins {
@@ -30,6 +30,11 @@ impl Origins {
     ) {
         let origin = Origin { service: service.clone(), slices, built: built.clone() };
         self.0.insert(key(service), Arc::new(origin));
+    }
+
+    /// What a service came from; none where it has problems.
+    pub(super) fn get(&self, service: &Service) -> Option<&Arc<Origin>> {
+        self.0.get(&(service.namespace.clone(), service.name.clone()))
     }
 
     pub(super) fn keep(&mut self, service: &input::Service, origin: &Arc<Origin>) {

@@ -1,5 +1,7 @@
 //! Services to ports by (ClusterIP, port), with the endpoints that this node may use. TCP only. Pure.
 
+mod renewal;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::{IpAddr, SocketAddr},
@@ -19,11 +21,13 @@ use crate::snapshot::{
     protocol,
 };
 
+pub(super) use renewal::Renewal;
+
 /// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const AFFINITY_SECONDS: u32 = 10_800;
 
 /// What the services amount to; the fields are the snapshot's.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Services {
     pub(super) ports: Map<(IpAddr, u16), Arc<ServicePort>>,
     pub(super) cluster_ips: Map<IpAddr, Arc<Service>>,

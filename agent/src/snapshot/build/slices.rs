@@ -39,8 +39,8 @@ pub(super) fn index<'input>(
                 continue;
             }
         }
-        match metadata.labels.get(SERVICE_LABEL).filter(|name| !name.is_empty()) {
-            Some(service) => index.entry((&*metadata.namespace, service)).or_default().push(slice),
+        match service(slice) {
+            Some(key) => index.entry(key).or_default().push(slice),
             None => {
                 let reason = "is missing; name the service that these endpoints belong to";
                 let field = format!("metadata.labels[{SERVICE_LABEL}]");
@@ -49,6 +49,17 @@ pub(super) fn index<'input>(
         }
     }
     index
+}
+
+/// Whether it is of a kind that is read.
+pub(super) fn is_plain(slice: &EndpointSlice) -> bool {
+    matches!(slice.address_type.as_str(), "IPv4" | "IPv6")
+}
+
+/// Namespace and name of the service that a slice belongs to.
+pub(super) fn service(slice: &EndpointSlice) -> Option<(&str, &str)> {
+    let name = slice.metadata.labels.get(SERVICE_LABEL).filter(|name| !name.is_empty())?;
+    Some((&slice.metadata.namespace, name))
 }
 
 /// The slices of one service.

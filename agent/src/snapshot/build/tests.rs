@@ -8,6 +8,7 @@ mod reuse;
 mod routes;
 mod services;
 mod size;
+mod update;
 
 use super::{Context, PodScope, build};
 use crate::{
