@@ -54,7 +54,7 @@ pub fn changes<'pods>(
 fn change(pod: &Pod, node: &str, written: &Written, now: &CapturedPods) -> Option<Change> {
     let said = match written.get(&pod.metadata.uid) {
         Some(lately) => lately.as_deref(),
-        None => pod.metadata.annotations.get(CAPTURED_ANNOTATION).map(String::as_str),
+        None => pod.metadata.annotations.get(CAPTURED_ANNOTATION),
     };
     let value = match (now.pods.contains(&pod.metadata.uid), said) {
         (true, Some(said)) if node_of(said) == Some(node) => return None,

@@ -82,18 +82,21 @@ fn endpoint_slice(object: &input::EndpointSlice) -> Value {
     envelope("discovery.k8s.io/v1", Kind::EndpointSlice.as_str(), metadata(&object.metadata), fields)
 }
 
-fn endpoint(object: &input::EndpointOfSlice) -> Value {
-    let named = |names: &[String]| -> Option<Vec<Value>> {
-        (!names.is_empty()).then(|| names.iter().map(|name| json!({"name": name})).collect())
-    };
-    let pod = object.pod.as_ref().map(|pod| json!({"kind": "Pod", "name": &*pod.name, "uid": &*pod.uid}));
+fn endpoint(object: input::EndpointRef<'_>) -> Value {
+    let pod = object.pod().map(|pod| json!({"kind": "Pod", "name": pod.name, "uid": pod.uid}));
     json!({
-        "addresses": object.addresses,
-        "conditions": {"ready": object.ready, "serving": object.serving, "terminating": object.terminating},
-        "nodeName": object.node, "zone": object.zone,
-        "hints": {"forZones": named(&object.for_zones), "forNodes": named(&object.for_nodes)},
+        "addresses": object.addresses().collect::<Vec<_>>(),
+        "conditions": {"ready": object.ready(), "serving": object.serving(), "terminating": object.terminating()},
+        "nodeName": object.node(), "zone": object.zone(),
+        "hints": {"forZones": named(object.for_zones()), "forNodes": named(object.for_nodes())},
         "targetRef": pod,
     })
+}
+
+/// None where there are none.
+fn named<'name>(names: impl Iterator<Item = &'name str>) -> Option<Vec<Value>> {
+    let named: Vec<Value> = names.map(|name| json!({"name": name})).collect();
+    (!named.is_empty()).then_some(named)
 }
 
 fn traffic_policy(object: &input::policy::TrafficPolicy) -> Value {

@@ -78,7 +78,7 @@ pub fn service(object: core::Service, origin: &Arc<str>) -> Result<input::Servic
         affinity_seconds: client_ip.and_then(|client_ip| client_ip.timeout_seconds),
         internal_traffic_policy: spec.internal_traffic_policy.unwrap_or_default(),
         publish_not_ready_addresses: spec.publish_not_ready_addresses.unwrap_or_default(),
-        selector: spec.selector.unwrap_or_default(),
+        selector: spec.selector.unwrap_or_default().into(),
         traffic_distribution: spec.traffic_distribution.unwrap_or_default(),
     })
 }
@@ -100,8 +100,11 @@ pub fn endpoint_slice(
     object: discovery::EndpointSlice,
     origin: &Arc<str>,
 ) -> Result<input::EndpointSlice, Problem> {
+    let mut metadata = metadata(object.metadata, origin, "EndpointSlice", true)?;
+    // Nothing reads the others, and each node keeps every slice of the cluster.
+    metadata.labels = metadata.labels.only(input::SERVICE_LABEL);
     Ok(input::EndpointSlice {
-        metadata: metadata(object.metadata, origin, "EndpointSlice", true)?,
+        metadata,
         address_type: object.address_type,
         ports: object.ports.into_iter().flatten().map(slice_port).collect(),
         endpoints: object.endpoints.into_iter().map(endpoint).collect(),
@@ -132,9 +135,9 @@ fn endpoint(endpoint: discovery::Endpoint) -> input::EndpointOfSlice {
     }
 }
 
-fn target_pod(reference: core::ObjectReference) -> Option<input::TargetPod> {
+fn target_pod(reference: core::ObjectReference) -> Option<(String, String)> {
     let name = given(reference.name).filter(|_| reference.kind.as_deref() == Some("Pod"))?;
-    Some(input::TargetPod { name: name.into(), uid: reference.uid.unwrap_or_default().into() })
+    Some((name, reference.uid.unwrap_or_default()))
 }
 
 /// What all objects have.
@@ -156,7 +159,7 @@ pub(super) fn metadata(
         name: name.into(),
         uid: uid.into(),
         created: meta.creation_timestamp.map(|time| time.0.as_second()),
-        labels: meta.labels.unwrap_or_default(),
+        labels: meta.labels.unwrap_or_default().into(),
         annotations: ours(meta.annotations.unwrap_or_default()),
     };
     if !is_name(&metadata.name) {
@@ -169,9 +172,9 @@ pub(super) fn metadata(
 }
 
 /// Other tools' annotations may be as large as the object; nothing reads them here.
-fn ours(mut annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn ours(mut annotations: BTreeMap<String, String>) -> input::Labels {
     annotations.retain(|key, _| key.starts_with(OUR_PREFIX) || key == MIRROR_ANNOTATION);
-    annotations
+    annotations.into()
 }
 
 fn given(text: Option<String>) -> Option<String> {

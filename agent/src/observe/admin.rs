@@ -248,13 +248,14 @@ fn port_view(port: &ServicePort, now_ns: u64) -> ServicePortView {
 }
 
 fn endpoint_view(endpoint: &Endpoint, now_ns: u64) -> EndpointView {
-    let until = endpoint.load.ejected_until_ns.load(Relaxed);
+    let load = endpoint.load.known();
+    let until = load.map_or(0, |load| load.ejected_until_ns.load(Relaxed));
     EndpointView {
         address: endpoint.address.to_string(),
         pod: endpoint.workload.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)),
-        outstanding: endpoint.load.outstanding.load(Relaxed),
-        connect_us: endpoint.load.ewma_ns.load(Relaxed) / 1000,
-        failures: endpoint.load.failures.load(Relaxed),
+        outstanding: load.map_or(0, |load| load.outstanding.load(Relaxed)),
+        connect_us: load.map_or(0, |load| load.ewma_ns.load(Relaxed) / 1000),
+        failures: load.map_or(0, |load| load.failures.load(Relaxed)),
         ejected_ms: (until > now_ns).then(|| (until - now_ns) / 1_000_000),
     }
 }

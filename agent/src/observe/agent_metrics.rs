@@ -81,7 +81,8 @@ fn world(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
 fn endpoints_ejected(snapshot: &Snapshot, now_ns: u64) -> usize {
     let ports = snapshot.services.iter().flat_map(|service| &service.ports);
     let endpoints = ports.flat_map(|port| &port.endpoints);
-    endpoints.filter(|endpoint| endpoint.load.ejected_until_ns.load(Relaxed) > now_ns).count()
+    let loads = endpoints.filter_map(|endpoint| endpoint.load.known());
+    loads.filter(|load| load.ejected_until_ns.load(Relaxed) > now_ns).count()
 }
 
 fn connections(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {

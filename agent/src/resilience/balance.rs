@@ -6,10 +6,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 mod key;
@@ -19,7 +16,7 @@ pub use key::{hash_key, key_of};
 pub use request::{of_key, pick_request, pick_weights};
 
 use super::{affinity, ejection, ewma};
-use crate::snapshot::{Endpoint, EndpointLoad, ServicePort};
+use crate::snapshot::{Endpoint, EndpointLoad, ServicePort, Shared};
 
 /// Connect times up to this are all the same, nanoseconds.
 pub const QUICK_NS: u64 = 1_000_000;
@@ -33,24 +30,24 @@ const WALK: usize = 64;
 /// Counts a connection or a request at its endpoint from the choice until it is dropped.
 #[derive(Debug)]
 pub struct Outstanding {
-    load: Arc<EndpointLoad>,
+    load: Shared<EndpointLoad>,
     counter: fn(&EndpointLoad) -> &AtomicU32,
 }
 
 impl Outstanding {
     /// Counts one more connection.
     #[must_use]
-    pub fn new(load: &Arc<EndpointLoad>) -> Self {
+    pub fn new(load: &Shared<EndpointLoad>) -> Self {
         Self::counting(load, |load| &load.outstanding)
     }
 
     /// Counts one more request.
     #[must_use]
-    pub fn request(load: &Arc<EndpointLoad>) -> Self {
+    pub fn request(load: &Shared<EndpointLoad>) -> Self {
         Self::counting(load, |load| &load.requests)
     }
 
-    fn counting(load: &Arc<EndpointLoad>, counter: fn(&EndpointLoad) -> &AtomicU32) -> Self {
+    fn counting(load: &Shared<EndpointLoad>, counter: fn(&EndpointLoad) -> &AtomicU32) -> Self {
         counter(load).fetch_add(1, Relaxed);
         Self { load: load.clone(), counter }
     }

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-use crate::snapshot::{ServiceState, load::Running, policy::Limits};
+use crate::snapshot::{ServiceState, Shared, load::Running, policy::Limits};
 
 /// Which limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,14 +37,14 @@ impl Overflow {
 /// Counts one until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    state: Arc<ServiceState>,
+    state: Shared<ServiceState>,
     counter: fn(&Running) -> &AtomicU32,
 }
 
 impl Permit {
     /// Whether it counts on this service port.
     #[must_use]
-    pub fn is_of(&self, state: &Arc<ServiceState>) -> bool {
+    pub fn is_of(&self, state: &Shared<ServiceState>) -> bool {
         Arc::ptr_eq(&self.state, state)
     }
 }
@@ -62,7 +62,7 @@ impl Drop for Permit {
 ///
 /// # Errors
 /// [`Overflow::Requests`] where as many run as may.
-pub fn try_request(state: &Arc<ServiceState>, limits: &Limits) -> Result<RequestPermit, Overflow> {
+pub fn try_request(state: &Shared<ServiceState>, limits: &Limits) -> Result<RequestPermit, Overflow> {
     take(state, |running| &running.requests, limits.requests).ok_or(Overflow::Requests)
 }
 
@@ -70,7 +70,7 @@ pub fn try_request(state: &Arc<ServiceState>, limits: &Limits) -> Result<Request
 ///
 /// # Errors
 /// [`Overflow::Pending`] where as many wait as may.
-pub fn try_pending(state: &Arc<ServiceState>, limits: &Limits) -> Result<Permit, Overflow> {
+pub fn try_pending(state: &Shared<ServiceState>, limits: &Limits) -> Result<Permit, Overflow> {
     take(state, |running| &running.pending, limits.pending).ok_or(Overflow::Pending)
 }
 
@@ -78,7 +78,7 @@ pub fn try_pending(state: &Arc<ServiceState>, limits: &Limits) -> Result<Permit,
 ///
 /// # Errors
 /// [`Overflow::Connections`] where as many are open as may.
-pub fn try_connection(state: &Arc<ServiceState>, limits: &Limits) -> Result<Permit, Overflow> {
+pub fn try_connection(state: &Shared<ServiceState>, limits: &Limits) -> Result<Permit, Overflow> {
     take(state, |running| &running.connections, limits.connections).ok_or(Overflow::Connections)
 }
 
@@ -86,7 +86,7 @@ pub fn try_connection(state: &Arc<ServiceState>, limits: &Limits) -> Result<Perm
 ///
 /// # Errors
 /// [`Overflow::Retries`] where as many run as may.
-pub fn try_retry(state: &Arc<ServiceState>, limits: &Limits) -> Result<Permit, Overflow> {
+pub fn try_retry(state: &Shared<ServiceState>, limits: &Limits) -> Result<Permit, Overflow> {
     take(state, |running| &running.retries, limits.retries).ok_or(Overflow::Retries)
 }
 
@@ -102,7 +102,7 @@ fn one_more(count: u32, most: u32) -> Option<u32> {
     (count < most).then(|| count + 1)
 }
 
-fn take(state: &Arc<ServiceState>, counter: fn(&Running) -> &AtomicU32, most: u32) -> Option<Permit> {
+fn take(state: &Shared<ServiceState>, counter: fn(&Running) -> &AtomicU32, most: u32) -> Option<Permit> {
     let one_more = |count: u32| one_more(count, most);
     counter(&state.running).fetch_update(Relaxed, Relaxed, one_more).ok()?;
     Some(Permit { state: state.clone(), counter })
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    type Try = fn(&Arc<ServiceState>, &Limits) -> Result<Permit, Overflow>;
+    type Try = fn(&Shared<ServiceState>, &Limits) -> Result<Permit, Overflow>;
     const KINDS: [(Try, Overflow); 4] = [
         (try_connection, Overflow::Connections),
         (try_pending, Overflow::Pending),
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn each_limit_is_its_own() {
         let limits = Limits { connections: 1, pending: 2, requests: 3, retries: 0 };
-        let state = Arc::new(ServiceState::default());
+        let state = Shared::<ServiceState>::default();
         for ((kind, overflow), most) in KINDS.into_iter().zip([1, 2, 3, 0]) {
             let held: Vec<Permit> = (0..most).map(|_| kind(&state, &limits).unwrap()).collect();
             assert_eq!(kind(&state, &limits).unwrap_err(), overflow, "{}", overflow.as_str());
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn threads_never_exceed_it() {
         let (state, limits) =
-            (Arc::new(ServiceState::default()), Limits { requests: 3, ..Limits::default() });
+            (Shared::<ServiceState>::default(), Limits { requests: 3, ..Limits::default() });
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -164,7 +164,7 @@ mod tests {
         #[test]
         fn permits_return_to_none(steps in proptest::collection::vec((0usize..4, any::<bool>()), 0..200), most in 0u32..5) {
             let limits = Limits { connections: most, pending: most, requests: most, retries: most };
-            let state = Arc::new(ServiceState::default());
+            let state = Shared::<ServiceState>::default();
             let mut held: [Vec<Permit>; 4] = Default::default();
             for (kind, take) in steps {
                 let (Some((try_it, _)), Some(mine)) = (KINDS.get(kind), held.get_mut(kind)) else { continue };

@@ -297,7 +297,7 @@ fn clear(cell: &AtomicU32) {
 
 /// Looked for only when it is ejected.
 fn address_of(port: &ServicePort, endpoint: &EndpointLoad) -> SocketAddr {
-    let found = port.endpoints.iter().find(|candidate| std::ptr::eq(&*candidate.load, endpoint));
+    let found = port.endpoints.iter().find(|candidate| std::ptr::eq(&**candidate.load, endpoint));
     found.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |endpoint| endpoint.address)
 }
 

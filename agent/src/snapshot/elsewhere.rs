@@ -29,18 +29,12 @@ pub struct Elsewhere {
 /// The slices of one namespace.
 #[derive(Debug)]
 pub(super) struct OfNamespace {
-    /// As they were read.
-    pub(super) slices: Vec<Read>,
+    /// As the source has them.
+    pub(super) slices: Vec<Arc<EndpointSlice>>,
+    /// Addresses of their pods, one that is in two slices twice.
+    pub(super) addresses: usize,
     /// Slice and endpoint by address.
     pub(super) places: Map<IpAddr, (u32, u32)>,
-}
-
-/// A slice.
-#[derive(Clone, Debug)]
-pub(super) struct Read {
-    pub(super) slice: Arc<EndpointSlice>,
-    /// Addresses of its pods and their places among its endpoints.
-    pub(super) addresses: Arc<[(IpAddr, u32)]>,
 }
 
 impl PodKey {
@@ -62,9 +56,9 @@ impl Elsewhere {
 impl OfNamespace {
     fn find(&self, address: IpAddr) -> Option<PodKey> {
         let (slice, endpoint) = self.places.get(&address)?;
-        let slice = &self.slices.get(usize::try_from(*slice).ok()?)?.slice;
-        let pod = slice.endpoints.get(usize::try_from(*endpoint).ok()?)?.pod.as_ref()?;
+        let slice = self.slices.get(usize::try_from(*slice).ok()?)?;
+        let pod = slice.endpoints.get(usize::try_from(*endpoint).ok()?)?.pod()?;
         let namespace = slice.metadata.namespace.clone();
-        Some(PodKey { namespace, name: pod.name.clone(), uid: pod.uid.clone() })
+        Some(PodKey { namespace, name: pod.name.into(), uid: pod.uid.into() })
     }
 }

@@ -3,10 +3,18 @@
 
 pub mod authorization;
 pub mod duration;
+pub mod endpoints;
+pub mod labels;
 pub mod policy;
 pub mod routes;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
+
+pub use endpoints::{EndpointOfSlice, EndpointRef, Endpoints, TargetPod};
+pub use labels::Labels;
+
+/// Label on EndpointSlices that names their Service.
+pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// Every object that the mesh reads, at one instant. The order is the source's (by file name, or by namespace and name).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +50,10 @@ pub struct Metadata {
     pub uid: Arc<str>,
     /// `metadata.creationTimestamp` in seconds since 1970.
     pub created: Option<i64>,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
+    /// `metadata.labels`; of an EndpointSlice the one that names its service.
+    pub labels: Labels,
     /// `metadata.annotations`, those of `posthaste.dev/` and kubelet's of static pods alone.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Labels,
 }
 
 /// A Namespace: only its metadata speaks to the mesh.
@@ -107,7 +115,7 @@ pub struct Service {
     /// `spec.trafficDistribution`; empty where absent.
     pub traffic_distribution: String,
     /// `spec.selector`; empty where others write the endpoints.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
 }
 
 /// `spec.ports[]` of a Service.
@@ -133,7 +141,7 @@ pub struct EndpointSlice {
     /// `ports`.
     pub ports: Vec<PortOfSlice>,
     /// `endpoints`.
-    pub endpoints: Vec<EndpointOfSlice>,
+    pub endpoints: Endpoints,
 }
 
 /// `ports[]` of an EndpointSlice: what a named target port resolved to.
@@ -145,38 +153,6 @@ pub struct PortOfSlice {
     pub port: Option<i32>,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
-}
-
-/// `endpoints[]` of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointOfSlice {
-    /// Only the first is used, as Kubernetes says.
-    pub addresses: Vec<String>,
-    /// `conditions.ready`; absent means true.
-    pub ready: bool,
-    /// `conditions.serving`; absent means true.
-    pub serving: bool,
-    /// `conditions.terminating`; absent means false.
-    pub terminating: bool,
-    /// `nodeName`; empty where absent.
-    pub node: String,
-    /// `zone`; empty where absent.
-    pub zone: String,
-    /// `hints.forZones[].name`.
-    pub for_zones: Vec<String>,
-    /// `hints.forNodes[].name`.
-    pub for_nodes: Vec<String>,
-    /// `targetRef`, where it is a Pod.
-    pub pod: Option<TargetPod>,
-}
-
-/// The pod behind an endpoint, in the namespace of its slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetPod {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its uid; empty where the reference has none.
-    pub uid: Box<str>,
 }
 
 impl Metadata {

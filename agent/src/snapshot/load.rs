@@ -3,6 +3,7 @@
 //! writes them. Pure: time is an argument.
 
 mod budget;
+mod lazy;
 mod percentiles;
 mod ring;
 
@@ -17,6 +18,7 @@ use std::{
 
 use super::protocol::Learnt;
 pub use budget::{Budget, Budgets, Retries, SLOTS, Slots};
+pub use lazy::{Lazy, Shared};
 pub use percentiles::{BUCKETS, Percentiles};
 pub use ring::Ring;
 

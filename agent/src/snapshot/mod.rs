@@ -17,7 +17,7 @@ pub mod spiffe;
 
 pub use authorization::Authorization;
 pub use elsewhere::{Elsewhere, PodKey};
-pub use load::{EndpointLoad, PodLoad, ServiceState};
+pub use load::{EndpointLoad, PodLoad, ServiceState, Shared};
 pub use lookup::{Peer, Route};
 pub use model::{
     Endpoint, FailMode, LocalPod, MtlsMode, NetnsSource, Service, ServicePort, Snapshot, Workload,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Authorization, Elsewhere, EndpointLoad, Map, PodLoad, Protocol, ServiceRoutes, ServiceState, SpiffeId,
-    TrafficPolicy, build::origins::Origins, policy::BulkheadLimits, protocol,
+    Authorization, Elsewhere, EndpointLoad, Map, PodLoad, Protocol, ServiceRoutes, ServiceState, Shared,
+    SpiffeId, TrafficPolicy, build::origins::Origins, policy::BulkheadLimits, protocol,
 };
 
 /// What plaintext may do at a pod: `posthaste.dev/mtls` on the Pod or its Namespace.
@@ -170,7 +170,7 @@ pub struct ServicePort {
     /// All endpoints of the port before policy and hints chose (for people).
     pub known_endpoints: usize,
     /// What the data path has learnt, kept over snapshots.
-    pub state: Arc<ServiceState>,
+    pub state: Shared<ServiceState>,
 }
 
 /// Where a connection to a service can go.
@@ -181,7 +181,7 @@ pub struct Endpoint {
     /// The pod, where the mesh knows one at that address.
     pub workload: Option<Arc<Workload>>,
     /// What the data path has learnt about it, kept over snapshots.
-    pub load: Arc<EndpointLoad>,
+    pub load: Shared<EndpointLoad>,
 }
 
 /// Everything the data path decides from. Immutable; replaced whole.

@@ -13,7 +13,7 @@ use std::{
 use super::store::Name;
 use crate::snapshot::{
     PodKey,
-    input::{EndpointSlice, Pod, Service, TargetPod},
+    input::{EndpointRef, EndpointSlice, Pod, SERVICE_LABEL, Service, TargetPod},
 };
 
 /// A service that was talked to is in use for so long.
@@ -22,7 +22,6 @@ const IN_USE: Duration = Duration::from_hours(1);
 const ONE_BY_ONE: usize = 3;
 /// What was asked for is not asked for again within this, answered or not.
 const PATIENCE: Duration = Duration::from_secs(1);
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// A request to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +73,7 @@ impl Asked {
         self.asked.insert(name.clone(), now);
         let mut fetches = vec![Fetch::One(name)];
         let slices = cluster.slices(&pod.namespace);
-        let with_it = slices.iter().filter(|slice| targets(slice).any(|target| target.name == pod.name));
+        let with_it = slices.iter().filter(|slice| targets(slice).any(|target| *target.name == *pod.name));
         let services: BTreeSet<Name> = with_it.filter_map(|slice| service_of(slice)).collect();
         for service in services {
             self.in_use.insert(service.clone(), now + IN_USE);
@@ -98,7 +97,7 @@ impl Asked {
         let of_service = slices.iter().filter(|slice| service_of(slice).as_ref() == Some(service));
         let missing: BTreeSet<Name> = of_service
             .flat_map(|slice| targets(slice))
-            .map(|target| ((service.0.clone(), Arc::from(&*target.name)), &*target.uid))
+            .map(|target| ((service.0.clone(), Arc::from(target.name)), target.uid))
             .filter(|(name, uid)| !cluster.is_local(name) && !self.knows(name, uid) && self.is_due(name, now))
             .map(|(name, _)| name)
             .collect();
@@ -144,11 +143,8 @@ impl Asked {
             return false;
         }
         let slices = cluster.slices(namespace);
-        let named: HashMap<&str, &str> = slices
-            .iter()
-            .flat_map(|slice| targets(slice))
-            .map(|target| (&*target.name, &*target.uid))
-            .collect();
+        let named: HashMap<&str, &str> =
+            slices.iter().flat_map(|slice| targets(slice)).map(|target| (target.name, target.uid)).collect();
         let mut any = false;
         for name in candidates {
             let uid = named.get(&*name.1).copied();
@@ -170,13 +166,13 @@ impl Asked {
             let named: HashMap<&str, &str> = slices
                 .iter()
                 .flat_map(|slice| targets(slice))
-                .map(|target| (&*target.name, &*target.uid))
+                .map(|target| (target.name, target.uid))
                 .collect();
             self.pods.retain(|name, pod| {
                 name.0 != namespace || named.get(&*name.1).is_some_and(|uid| is_it(pod, uid))
             });
             let known =
-                |target: &TargetPod| self.pods.contains_key(&(namespace.clone(), (*target.name).into()));
+                |target: TargetPod<'_>| self.pods.contains_key(&(namespace.clone(), target.name.into()));
             let used =
                 slices.iter().filter(|slice| targets(slice).any(known)).filter_map(|slice| service_of(slice));
             self.in_use.extend(used.map(|service| (service, now + IN_USE)));
@@ -198,13 +194,13 @@ fn is_it(pod: &Pod, uid: &str) -> bool {
     uid.is_empty() || *pod.metadata.uid == *uid
 }
 
-fn targets(slice: &EndpointSlice) -> impl Iterator<Item = &TargetPod> {
-    slice.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref())
+fn targets(slice: &EndpointSlice) -> impl Iterator<Item = TargetPod<'_>> {
+    slice.endpoints.iter().filter_map(EndpointRef::pod)
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<Name> {
     let name = slice.metadata.labels.get(SERVICE_LABEL)?;
-    Some((slice.metadata.namespace.clone(), name.as_str().into()))
+    Some((slice.metadata.namespace.clone(), name.into()))
 }
 
 fn selector(service: &Service) -> String {

@@ -71,7 +71,8 @@ struct OfKind {
 #[derive(Debug)]
 struct Held {
     good: Option<Object>,
-    problem: Option<Problem>,
+    /// Few have one.
+    problem: Option<Box<Problem>>,
 }
 
 /// See the head of this file.
@@ -161,7 +162,8 @@ impl Store {
     /// What is wrong with objects and with watches, sorted.
     pub(super) fn problems(&self, url: &str) -> Vec<Problem> {
         let objects = self.kinds.values().flat_map(|of| of.objects.values());
-        let mut problems: Vec<Problem> = objects.filter_map(|held| held.problem.clone()).collect();
+        let mut problems: Vec<Problem> =
+            objects.filter_map(|held| held.problem.as_deref().cloned()).collect();
         problems.extend(self.kinds.iter().filter_map(|(kind, of)| denied(*kind, of)));
         problems.extend(self.unreachable(url));
         problems.sort();
@@ -264,7 +266,7 @@ fn held(last: Option<&Held>, item: Item) -> Held {
             if last.is_some() {
                 problem.reason.push_str(". The last good version stays in force");
             }
-            Held { good: last.cloned(), problem: Some(problem) }
+            Held { good: last.cloned(), problem: Some(problem.into()) }
         }
         Item::Ignored => Held { good: None, problem: None },
     }

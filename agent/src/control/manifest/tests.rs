@@ -167,9 +167,10 @@ fn every_field_comes_back() {
     let read = inputs(ALL, Format::Yaml);
     assert_eq!((read.pods.len(), read.routes.len(), read.traffic_policies.len()), (2, 4, 2));
     assert_eq!(read.authorization_policies.len(), 2);
-    assert_eq!(read.endpoint_slices[0].endpoints[0].pod.as_ref().unwrap().uid, "p-1".into());
-    assert!(read.endpoint_slices[0].endpoints[1].pod.is_none());
-    assert!(!read.namespaces[0].metadata.annotations.contains_key("other"));
+    let endpoints = &read.endpoint_slices[0].endpoints;
+    assert_eq!(endpoints.get(0).unwrap().pod().unwrap().uid, "p-1");
+    assert!(endpoints.get(1).unwrap().pod().is_none());
+    assert!(read.namespaces[0].metadata.annotations.get("other").is_none());
     round_trip(&read);
 }
 

@@ -141,7 +141,7 @@ impl Choice<'_> {
 
     fn untried(&self, index: usize) -> Option<&EndpointLoad> {
         let endpoint = self.port.endpoints.get(index)?;
-        (!self.tried.contains(&endpoint.address)).then_some(&*endpoint.load)
+        (!self.tried.contains(&endpoint.address)).then(|| &**endpoint.load)
     }
 
     fn is_out(&self, load: &EndpointLoad) -> bool {
@@ -206,7 +206,7 @@ pub fn pick_weights(port: &ServicePort, now_ns: u64) -> Vec<(usize, f64)> {
 
 /// Of two drawn, the better one wins, an equal one every other time; then by share in slow start.
 fn by_score(port: &ServicePort, usable: &[usize], now_ns: u64) -> Vec<f64> {
-    let load = |index: &usize| port.endpoints.get(*index).map(|endpoint| &*endpoint.load);
+    let load = |index: &usize| port.endpoints.get(*index).map(|endpoint| &**endpoint.load);
     let scores: Vec<u64> = usable.iter().filter_map(load).map(|load| score(load, now_ns)).collect();
     let share = |load: &EndpointLoad| weights::share(load, port.policy.slow_start_ns, now_ns) as f64;
     let shares = usable.iter().filter_map(load).map(share);

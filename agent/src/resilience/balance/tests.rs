@@ -13,7 +13,7 @@ const SECOND: u64 = 1_000_000_000;
 fn endpoints(count: u32) -> Vec<Endpoint> {
     let address = |number| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 80));
     (0..count)
-        .map(|number| Endpoint { address: address(number), workload: None, load: Arc::default() })
+        .map(|number| Endpoint { address: address(number), workload: None, load: Default::default() })
         .collect()
 }
 
@@ -27,11 +27,11 @@ fn port(count: u32, affinity_seconds: Option<u32>) -> ServicePort {
         app_protocol: None,
         protocol: Default::default(),
         protocol_why: Default::default(),
-        policy: Arc::default(),
+        policy: Default::default(),
         affinity_seconds,
         endpoints: endpoints(count),
         known_endpoints: count as usize,
-        state: Arc::default(),
+        state: Default::default(),
     }
 }
 

@@ -244,7 +244,7 @@ impl Scope {
     fn ports(&self, pod: &input::Pod, addresses: &[IpAddr]) -> Option<Option<Vec<u16>>> {
         match self {
             Self::Labels(wanted) => {
-                let has = |(name, value): (&String, &String)| pod.metadata.labels.get(name) == Some(value);
+                let has = |(name, value): (&String, &String)| pod.metadata.labels.get(name) == Some(&**value);
                 wanted.iter().all(has).then_some(None)
             }
             Self::Places(places) => {

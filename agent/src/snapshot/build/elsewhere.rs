@@ -9,7 +9,7 @@ use super::{
 };
 use crate::snapshot::{
     Map, Snapshot,
-    elsewhere::{Elsewhere, OfNamespace, Read},
+    elsewhere::{Elsewhere, OfNamespace},
     input::EndpointSlice,
 };
 
@@ -34,8 +34,7 @@ pub(super) fn read(
     let of = |(namespace, slices): (&Arc<str>, Vec<&Arc<EndpointSlice>>)| {
         let last = last.and_then(|last| last.get(namespace));
         let same = last.filter(|last| is_same(&last.slices, &slices));
-        let known = || last.map_or(&[][..], |last| &last.slices);
-        (namespace.clone(), same.cloned().unwrap_or_else(|| Arc::new(index(&slices, known()))))
+        (namespace.clone(), same.cloned().unwrap_or_else(|| Arc::new(index(&slices))))
     };
     Elsewhere { namespaces: grouped.into_iter().map(of).collect() }
 }
@@ -61,14 +60,14 @@ pub(super) fn update(
             continue;
         }
         let known = last.namespaces.get(namespace);
-        let slices = known.into_iter().flat_map(|of| &of.slices).map(|read| &read.slice);
+        let slices = known.into_iter().flat_map(|of| &of.slices);
         let slices = changes::made(slices, &changes);
         if slices.is_empty() {
             next.namespaces.remove(namespace);
             continue;
         }
         let read = known.and_then(|known| other_versions(known, &slices));
-        let read = read.unwrap_or_else(|| index(&slices, known.map_or(&[][..], |known| &known.slices)));
+        let read = read.unwrap_or_else(|| index(&slices));
         next.namespaces.insert(namespace.clone(), Arc::new(read));
     }
     next
@@ -76,54 +75,43 @@ pub(super) fn update(
 
 /// Where slices are only other versions of those before, and no address is in two of them: the places of the other addresses stay.
 fn other_versions(known: &OfNamespace, now: &[&Arc<EndpointSlice>]) -> Option<OfNamespace> {
-    let total = |slices: &[Read]| slices.iter().map(|read| read.addresses.len()).sum::<usize>();
-    if known.slices.len() != now.len() || known.places.len() != total(&known.slices) {
+    if known.slices.len() != now.len() || known.places.len() != known.addresses {
         return None;
     }
-    let (mut slices, mut places) = (known.slices.clone(), known.places.clone());
-    let changed = |(read, now): &(&mut Read, &&Arc<EndpointSlice>)| !Arc::ptr_eq(&read.slice, now);
-    let changed: Vec<_> = (0..).zip(slices.iter_mut().zip(now)).filter(|(_, both)| changed(both)).collect();
-    let mut come = Vec::new();
-    for (number, (read, now)) in changed {
-        for (address, _) in &*read.addresses {
-            places.remove(address);
-        }
-        *read = Read { slice: Arc::clone(now), addresses: addresses(now) };
-        come.push((number, read.addresses.clone()));
+    let both = (0..).zip(known.slices.iter().zip(now));
+    let changed: Vec<_> = both.filter(|(_, (last, now))| !Arc::ptr_eq(last, now)).collect();
+    let (mut places, mut count) = (known.places.clone(), known.addresses);
+    for (address, _) in changed.iter().flat_map(|(_, (last, _))| addresses(last)) {
+        places.remove(&address);
+        count -= 1;
     }
-    for (number, addresses) in come {
-        places.extend(addresses.iter().map(|(address, place)| (*address, (number, *place))));
+    for (number, (_, now)) in &changed {
+        count += enter(&mut places, *number, now);
     }
-    (places.len() == total(&slices)).then_some(OfNamespace { slices, places })
+    let slices = now.iter().map(|slice| Arc::clone(slice)).collect();
+    (places.len() == count).then_some(OfNamespace { slices, addresses: count, places })
 }
 
-fn is_same(last: &[Read], now: &[&Arc<EndpointSlice>]) -> bool {
-    last.len() == now.len() && last.iter().zip(now).all(|(last, now)| Arc::ptr_eq(&last.slice, now))
+fn is_same(last: &[Arc<EndpointSlice>], now: &[&Arc<EndpointSlice>]) -> bool {
+    last.len() == now.len() && last.iter().zip(now).all(|(last, now)| Arc::ptr_eq(last, now))
 }
 
-/// Reads the addresses of those slices that are not among the `known` ones.
-fn index(slices: &[&Arc<EndpointSlice>], known: &[Read]) -> OfNamespace {
-    let known: Map<*const EndpointSlice, &Read> =
-        known.iter().map(|read| (Arc::as_ptr(&read.slice), read)).collect();
-    let read = |slice: &&Arc<EndpointSlice>| match known.get(&Arc::as_ptr(slice)) {
-        Some(read) => (*read).clone(),
-        None => Read { slice: Arc::clone(slice), addresses: addresses(slice) },
-    };
-    let slices: Vec<Read> = slices.iter().map(read).collect();
+fn index(slices: &[&Arc<EndpointSlice>]) -> OfNamespace {
     let mut places = Map::default();
-    places.reserve(slices.iter().map(|read| read.addresses.len()).sum());
-    for (number, read) in (0..).zip(&slices) {
-        places.extend(read.addresses.iter().map(|(address, place)| (*address, (number, *place))));
-    }
-    OfNamespace { slices, places }
+    places.reserve(slices.iter().map(|slice| slice.endpoints.iter().len()).sum());
+    let addresses = (0..).zip(slices).map(|(number, slice)| enter(&mut places, number, slice)).sum();
+    OfNamespace { slices: slices.iter().map(|slice| Arc::clone(slice)).collect(), addresses, places }
 }
 
-fn addresses(slice: &EndpointSlice) -> Arc<[(IpAddr, u32)]> {
-    let of_pods = (0..).zip(&slice.endpoints).filter(|(_, endpoint)| endpoint.pod.is_some());
-    let read = |text: &String| super::address(text).ok();
-    of_pods
-        .flat_map(|(place, endpoint)| {
-            endpoint.addresses.iter().filter_map(read).map(move |address| (address, place))
-        })
-        .collect()
+/// Notes the addresses of a slice; how many they are.
+fn enter(places: &mut Map<IpAddr, (u32, u32)>, number: u32, slice: &EndpointSlice) -> usize {
+    addresses(slice).map(|(address, place)| places.insert(address, (number, place))).count()
+}
+
+/// Addresses of pods and their places among the endpoints.
+fn addresses(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, u32)> {
+    let of_pods = (0..).zip(slice.endpoints.iter()).filter(|(_, endpoint)| endpoint.pod().is_some());
+    of_pods.flat_map(|(place, endpoint)| {
+        endpoint.addresses().filter_map(|text| super::address(text).ok()).map(move |address| (address, place))
+    })
 }

@@ -49,7 +49,7 @@ fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Pro
     let mut problem = |field: String, reason: String| {
         problems.push(Problem::of(metadata, "Namespace", field, reason));
     };
-    let enabled = match metadata.labels.get(MESH_LABEL).map(String::as_str) {
+    let enabled = match metadata.labels.get(MESH_LABEL) {
         Some("enabled") => true,
         None | Some("disabled") => false,
         Some(other) => {
@@ -59,7 +59,7 @@ fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Pro
             false
         }
     };
-    let fail_mode = match metadata.annotations.get(FAIL_MODE_ANNOTATION).map(String::as_str) {
+    let fail_mode = match metadata.annotations.get(FAIL_MODE_ANNOTATION) {
         None => None,
         Some("open") => Some(FailMode::Open),
         Some("closed") => Some(FailMode::Closed),
@@ -69,7 +69,7 @@ fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Pro
             Some(FailMode::Closed)
         }
     };
-    let default_deny = match metadata.annotations.get(DEFAULT_ACCESS_ANNOTATION).map(String::as_str) {
+    let default_deny = match metadata.annotations.get(DEFAULT_ACCESS_ANNOTATION) {
         None | Some("allow") => false,
         Some("deny") => true,
         Some(other) => {
@@ -85,7 +85,7 @@ fn settings(metadata: &input::Metadata, unsaid: MtlsMode, problems: &mut Vec<Pro
 
 /// Whether a pod opts out; a value that is not known does not.
 pub(super) fn opts_out(pod: &input::Pod, problems: &mut Vec<Problem>) -> bool {
-    match pod.metadata.labels.get(MESH_LABEL).map(String::as_str) {
+    match pod.metadata.labels.get(MESH_LABEL) {
         Some("disabled") => true,
         None | Some("enabled") => false,
         Some(other) => {

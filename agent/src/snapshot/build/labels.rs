@@ -9,7 +9,7 @@ const HASH_LABEL: &str = "pod-template-hash";
 pub(super) fn of(pod: &Pod, cluster: &Arc<str>) -> WorkloadLabels {
     let first = |keys: &[&str]| -> Option<Arc<str>> {
         let mut values = keys.iter().filter_map(|key| pod.metadata.labels.get(*key));
-        values.find(|value| !value.is_empty()).map(|value| value.as_str().into())
+        values.find(|value| !value.is_empty()).map(|value| value.into())
     };
     let unknown = || Arc::from("unknown");
     let workload: Arc<str> = workload(pod).into();
@@ -31,7 +31,7 @@ pub(super) fn of(pod: &Pod, cluster: &Arc<str>) -> WorkloadLabels {
 
 /// The name of what a person deployed: the owner's without the hash or time that its controller added.
 fn workload(pod: &Pod) -> &str {
-    let hash = pod.metadata.labels.get(HASH_LABEL).map(String::as_str);
+    let hash = pod.metadata.labels.get(HASH_LABEL);
     let name: &str = &pod.metadata.name;
     match (&pod.owner, &pod.generate_name) {
         (Some(owner), _) => match owner.kind.as_str() {

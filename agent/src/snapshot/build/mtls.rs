@@ -48,7 +48,7 @@ fn mode(text: &str) -> Option<MtlsMode> {
 
 /// `8080=permissive,9090=strict`.
 fn ports(metadata: &Metadata, kind: &str, problems: &mut Vec<Problem>) -> Vec<(u16, MtlsMode)> {
-    let text = metadata.annotations.get(MTLS_PORTS_ANNOTATION).map_or("", String::as_str);
+    let text = metadata.annotations.get(MTLS_PORTS_ANNOTATION).unwrap_or("");
     let mut found = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let (port, word) = item.split_once('=').unwrap_or((item, ""));

@@ -79,7 +79,7 @@ pub(super) fn read(
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 fn uid_of_kubelet(pod: &Pod) -> &str {
-    pod.metadata.annotations.get(MIRROR_ANNOTATION).map_or(&pod.metadata.uid, String::as_str)
+    pod.metadata.annotations.get(MIRROR_ANNOTATION).unwrap_or(&pod.metadata.uid)
 }
 
 /// By the pod's cgroup, for pods that come from an API server.
@@ -202,7 +202,7 @@ impl Reader<'_> {
             None => (cgroup(pod)?, "metadata.uid".to_owned()),
         };
         if !self.taken.insert(source.clone()) {
-            let shown = named.map_or(uid_of_kubelet(pod), String::as_str);
+            let shown = named.unwrap_or(uid_of_kubelet(pod));
             let reason = format!("`{shown}` names a newer pod too; give each pod its own network namespace");
             self.problem(pod, &field, reason.clone());
             return Err(reason);
@@ -241,7 +241,7 @@ impl Reader<'_> {
     /// `80,443`; what is not a port stays captured.
     fn ports(&mut self, pod: &Pod, annotation: &str) -> Vec<u16> {
         let mut ports = Vec::new();
-        let text = pod.metadata.annotations.get(annotation).map_or("", String::as_str);
+        let text = pod.metadata.annotations.get(annotation).unwrap_or("");
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
             match item.parse::<u16>() {
                 Ok(port) if port > 0 => ports.push(port),

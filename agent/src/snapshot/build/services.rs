@@ -17,8 +17,8 @@ use super::{
     topology,
 };
 use crate::snapshot::{
-    Endpoint, EndpointLoad, Map, Problem, Service, ServicePort, ServiceState, Snapshot, Workload, input,
-    protocol,
+    Endpoint, EndpointLoad, Map, Problem, Service, ServicePort, Shared, Snapshot, Workload, input,
+    load::Lazy, protocol,
 };
 
 pub(super) use renewal::Renewal;
@@ -61,9 +61,9 @@ impl<'last> Learnt<'last> {
 
 /// The load of an endpoint that stayed. One among the first endpoints of a port is not new beside any other, so that slow
 /// start does not concern it.
-fn load(last: Option<&ServicePort>, address: SocketAddr) -> Arc<EndpointLoad> {
+fn load(last: Option<&ServicePort>, address: SocketAddr) -> Shared<EndpointLoad> {
     if last.is_none_or(|last| last.endpoints.is_empty()) {
-        return Arc::new(EndpointLoad { since_ns: 1.into(), ..EndpointLoad::default() });
+        return Arc::new(Lazy::new(|| EndpointLoad { since_ns: 1.into(), ..EndpointLoad::default() }));
     }
     let found = last.and_then(|last| {
         let index = last.endpoints.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
@@ -318,14 +318,14 @@ impl Reader<'_, '_> {
             affinity_seconds,
             endpoints: endpoints.collect(),
             known_endpoints,
-            state: last.map_or_else(|| Arc::new(ServiceState::default()), |last| last.state.clone()),
+            state: last.map(|last| last.state.clone()).unwrap_or_default(),
         }
     }
 
     /// The pod of an endpoint; none where the slice names another one than is known at the address, which is to be asked for then.
     fn workload(&self, candidate: &slices::Candidate<'_>) -> Option<Arc<Workload>> {
         let known = self.workloads.get(&candidate.address.ip())?;
-        let named = candidate.from.pod.as_ref().map_or("", |pod| &*pod.uid);
+        let named = candidate.from.pod().map_or("", |pod| pod.uid);
         let other = self.context.pods == PodScope::OfThisNode && !named.is_empty() && *named != *known.uid;
         (!other).then(|| known.clone())
     }

@@ -5,10 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use super::{address, port};
 use crate::snapshot::{
     Map, Problem,
-    input::{EndpointOfSlice, EndpointSlice, PortOfSlice, Service},
+    input::{EndpointRef, EndpointSlice, PortOfSlice, SERVICE_LABEL, Service},
 };
-
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// Slices by namespace and service name.
 pub(super) type Slices<'input> = Map<(&'input str, &'input str), Vec<&'input Arc<EndpointSlice>>>;
@@ -19,7 +17,7 @@ pub(super) struct Candidate<'input> {
     pub(super) ready: bool,
     /// Serves still, though it is on its way out: the last resort.
     pub(super) leaving: bool,
-    pub(super) from: &'input EndpointOfSlice,
+    pub(super) from: EndpointRef<'input>,
 }
 
 pub(super) fn index<'input>(
@@ -85,7 +83,7 @@ pub(super) fn candidates<'input>(
         let Some(target) = target_port(slice, name, problems) else { continue };
         for (index, endpoint) in slice.endpoints.iter().enumerate() {
             // Kubernetes: all addresses of an endpoint are the same, use the first.
-            let Some(text) = endpoint.addresses.first() else { continue };
+            let Some(text) = endpoint.addresses().next() else { continue };
             let checked = address(text).and_then(|address| match address.is_ipv6() == ipv6 {
                 true => Ok(SocketAddr::new(address, target)),
                 false => Err(format!(
@@ -116,9 +114,9 @@ fn target_port(slice: &EndpointSlice, name: &str, problems: &mut Vec<Problem>) -
     checked.map_err(|reason| problems.push(problem(reason))).ok()
 }
 
-fn candidate(address: SocketAddr, from: &EndpointOfSlice, publish_not_ready: bool) -> Candidate<'_> {
-    let ready = from.ready || publish_not_ready;
-    Candidate { address, ready, leaving: from.serving && from.terminating, from }
+fn candidate(address: SocketAddr, from: EndpointRef<'_>, publish_not_ready: bool) -> Candidate<'_> {
+    let ready = from.ready() || publish_not_ready;
+    Candidate { address, ready, leaving: from.serving() && from.terminating(), from }
 }
 
 /// A pod that moves from one slice to another is in both for a while: the better word counts.

@@ -41,8 +41,8 @@ fn reach(candidates: &[Candidate<'_>], service: &Service, context: &Context) -> 
     }
     let ready: Vec<_> = ready.collect();
     let any = |reach| ready.iter().any(|candidate| is_within(candidate, reach, context));
-    let node_hints = ready.iter().all(|candidate| !candidate.from.for_nodes.is_empty());
-    let zone_hints = ready.iter().all(|candidate| !candidate.from.for_zones.is_empty());
+    let node_hints = ready.iter().all(|candidate| candidate.from.for_nodes().next().is_some());
+    let zone_hints = ready.iter().all(|candidate| candidate.from.for_zones().next().is_some());
     if node_hints && any(Reach::HintedNode) {
         return Reach::HintedNode;
     }
@@ -61,10 +61,10 @@ fn is_within(candidate: &Candidate<'_>, reach: Reach, context: &Context) -> bool
     let zone = context.zone.as_deref().filter(|zone| !zone.is_empty());
     let is_zone = |name: &str| zone.is_some_and(|zone| zone == name);
     match reach {
-        Reach::HintedNode => candidate.from.for_nodes.iter().any(|node| **node == *context.node),
-        Reach::HintedZone => candidate.from.for_zones.iter().any(|zone| is_zone(zone)),
-        Reach::Node => !context.node.is_empty() && *candidate.from.node == *context.node,
-        Reach::Zone => is_zone(&candidate.from.zone),
+        Reach::HintedNode => candidate.from.for_nodes().any(|node| *node == *context.node),
+        Reach::HintedZone => candidate.from.for_zones().any(is_zone),
+        Reach::Node => !context.node.is_empty() && *candidate.from.node() == *context.node,
+        Reach::Zone => is_zone(candidate.from.zone()),
         Reach::Cluster => true,
     }
 }

@@ -133,7 +133,10 @@ fn a_pod_goes_when_no_slice_names_it_or_another_has_its_name() {
     assert!(!asked.forget(&both.slices[0], &only_a));
     // The same name, made again.
     let mut again = world("web", &["a"]);
-    Arc::make_mut(&mut again.slices[0]).endpoints[0].pod.as_mut().unwrap().uid = "another".into();
+    let slice = Arc::make_mut(&mut again.slices[0]);
+    let mut endpoints: Vec<_> = slice.endpoints.iter().map(EndpointRef::unpacked).collect();
+    endpoints[0].pod.as_mut().unwrap().1 = "another".into();
+    slice.endpoints = endpoints.into_iter().collect();
     assert!(asked.forget(&only_a.slices[0], &again));
     assert!(names(&asked).is_empty());
 }

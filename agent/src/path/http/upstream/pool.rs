@@ -23,7 +23,7 @@ use crate::{
         http::io::{WireSink, WireSource},
     },
     resilience::limits,
-    snapshot::{Endpoint, ServicePort, ServiceState, SpiffeId, policy::KeepAlive},
+    snapshot::{Endpoint, ServicePort, ServiceState, Shared, SpiffeId, policy::KeepAlive},
 };
 
 /// A request that must not be sent twice takes only a connection that was used so recently, nanoseconds: the older one is, the
@@ -138,7 +138,7 @@ impl Upstream {
     }
 
     /// Closes one idle connection that counts on this service, whoever it was for; whether there was one.
-    pub(super) fn close_idle(&self, of: &Arc<ServiceState>) -> bool {
+    pub(super) fn close_idle(&self, of: &Shared<ServiceState>) -> bool {
         let oldest = |place: &Rc<Place>| {
             let mut idle = place.idle.borrow_mut();
             let found = idle.iter().position(|connection| connection.about.permit.is_of(of))?;

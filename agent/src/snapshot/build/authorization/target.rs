@@ -171,7 +171,7 @@ impl Reader<'_> {
             let ports = slice.ports.iter().filter(|port| section.is_none_or(|section| port.name == section));
             let ports: Vec<u16> = ports.filter_map(|port| u16::try_from(port.port?).ok()).collect();
             let addresses =
-                slice.endpoints.iter().filter_map(|endpoint| endpoint.addresses.first()?.parse().ok());
+                slice.endpoints.iter().filter_map(|endpoint| endpoint.addresses().next()?.parse().ok());
             for address in addresses {
                 places.entry(IpAddr::to_canonical(&address)).or_default().extend(&ports);
             }

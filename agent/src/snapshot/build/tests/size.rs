@@ -1,9 +1,10 @@
 //! A large cluster builds fast.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{build, context, inputs};
+use crate::snapshot::input::{EndpointRef, SERVICE_LABEL};
 
 #[test]
 fn ten_thousand_services_with_ten_endpoints_each() {
@@ -12,14 +13,15 @@ fn ten_thousand_services_with_ten_endpoints_each() {
          {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s, namespace: shop, labels: {kubernetes.io/service-name: s}}, addressType: IPv4, ports: [{port: 80}], endpoints: []}\n---\n\
          {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: t}, addressType: IPv4, endpoints: [{addresses: [10.0.0.1], nodeName: one}]}",
     );
-    let endpoint = &template.endpoint_slices[1].endpoints[0];
+    let endpoint = template.endpoint_slices[1].endpoints.get(0).unwrap().unpacked();
     let mut large = crate::snapshot::input::Inputs::default();
     for number in 0..10_000_u32 {
         let (mut service, mut slice) =
             ((*template.services[0]).clone(), (*template.endpoint_slices[0]).clone());
         service.metadata.name = format!("s{number}").into();
         service.cluster_ips = vec![std::net::Ipv4Addr::from(0x0b00_0000 + number).to_string()];
-        slice.metadata.labels.insert("kubernetes.io/service-name".into(), format!("s{number}"));
+        let label = (SERVICE_LABEL.to_owned(), format!("s{number}"));
+        slice.metadata.labels = BTreeMap::from([label]).into();
         slice.endpoints = (0..10)
             .map(|index| {
                 let mut endpoint = endpoint.clone();
@@ -39,7 +41,7 @@ fn ten_thousand_services_with_ten_endpoints_each() {
     assert!(second.service_ports.values().all(|port| port.endpoints.len() == 10));
     // Of one slice that changed only its service is built anew.
     let changed = Arc::make_mut(&mut large.endpoint_slices[77]);
-    changed.endpoints.truncate(5);
+    changed.endpoints = changed.endpoints.iter().take(5).map(EndpointRef::unpacked).collect();
     let (third, _) = build(&large, &context(), Some(&second));
     let anew = third.services.iter().zip(&second.services).filter(|(now, last)| !Arc::ptr_eq(now, last));
     let anew: Vec<&str> = anew.map(|(now, _)| &*now.name).collect();

@@ -26,7 +26,7 @@ use crate::{
         body::{Body, BodyError, Frame},
         io::Wire,
     },
-    snapshot::{ServiceState, policy},
+    snapshot::{ServiceState, Shared, policy},
 };
 
 fn on_worker(test: impl Future<Output = ()>) {
@@ -39,7 +39,7 @@ fn on_worker(test: impl Future<Output = ()>) {
 struct Bench {
     upstream: Upstream,
     place: Rc<Place>,
-    state: Arc<ServiceState>,
+    state: Shared<ServiceState>,
     server: TcpStream,
 }
 
@@ -48,7 +48,7 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let state = Arc::new(ServiceState::default());
+        let state = Shared::<ServiceState>::default();
         let permit = limits::try_connection(&state, &policy::Limits::default()).unwrap();
         let about = About {
             watch: None,
