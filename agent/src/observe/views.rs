@@ -159,7 +159,7 @@ pub struct CertificateSummary {
 pub struct AuthorityView {
     /// Its address, or `embedded`.
     pub address: String,
-    /// `reachable`, `away`, `not asked yet`.
+    /// `answering`, `failing`, `not asked yet`.
     pub state: String,
     /// The last error.
     pub last_error: Option<String>,

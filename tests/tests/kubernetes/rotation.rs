@@ -1,8 +1,11 @@
 //! A root is rotated and the CA goes away, while two agents carry connections: leaves live for seconds here, not for a day, so an
 //! outage of eight seconds is more of their life than ten minutes are of a day.
+//!
+//! `POSTHASTE_CA_OUTAGE` (seconds, 8 where it is not set) is how long the CA is away in
+//! `connections_go_on_and_leaves_are_renewed_late_while_the_ca_is_away`; with 600 the test takes half an hour.
 
 use posthaste_tests::{
-    Mesh, Pod,
+    Agent, Mesh, Pod,
     cluster::{
         Cluster, ClusterCa, SYSTEM,
         ca::{AUDIENCE, NAME},
@@ -13,12 +16,17 @@ use posthaste_tests::{
 use serde_json::json;
 use std::{
     net::SocketAddr,
-    time::{Duration, Instant},
+    thread::sleep,
+    time::{Duration, Instant, SystemTime},
 };
 
 const LIFE: Duration = Duration::from_secs(48);
 const OVERLAP: Duration = Duration::from_secs(55);
 const OUTAGE: Duration = Duration::from_secs(8);
+/// So long before the first renewal the CA goes.
+const EARLY: Duration = Duration::from_secs(3);
+/// The longest back-off of an agent, with its jitter.
+const LONGEST_RETRY: Duration = Duration::from_secs(72);
 
 struct Scene {
     client: Pod,
@@ -30,8 +38,8 @@ struct Scene {
     mesh: Mesh,
 }
 
-/// Two nodes whose agents get their certificates from the cluster's CA, with projected tokens.
-fn prepare() -> (Scene, Pod) {
+/// Two nodes whose agents get their certificates, which live for so long, from the cluster's CA, with projected tokens.
+fn prepare(life: Duration) -> (Scene, Pod) {
     let mut mesh = Mesh::prepare(&[("mtls", "strict")]).unwrap();
     let mut cluster = Cluster::prepare(mesh.world.site("api", 1, 3).unwrap(), mesh.world.folder());
     cluster.start().unwrap();
@@ -40,7 +48,7 @@ fn prepare() -> (Scene, Pod) {
         .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))
         .unwrap();
     let mut ca = ClusterCa::prepare(mesh.world.site("ca-1", 1, 4).unwrap(), &cluster).unwrap();
-    let life = LIFE.as_secs().to_string();
+    let life = life.as_secs().to_string();
     ca.extra = ["--validity", &life, "--longest-validity", &life].map(str::to_owned).to_vec();
     ca.start().unwrap();
     ca.wait_ready().unwrap();
@@ -72,9 +80,13 @@ fn prepare() -> (Scene, Pod) {
 impl Scene {
     /// Two seconds of connections, each of which must succeed; meanwhile the bundle is what kubelet would have mounted.
     fn carry(&mut self) -> String {
+        self.carry_for("2000")
+    }
+
+    fn carry_for(&mut self, milliseconds: &str) -> String {
         let bundle = self.cluster.trust_bundle().unwrap();
         self.cluster.file("bundle.pem", &bundle).unwrap();
-        let report = peer::call(&self.client, "repeat", self.to, &["2000"]).unwrap();
+        let report = peer::call(&self.client, "repeat", self.to, &[milliseconds]).unwrap();
         let failures = report["failures"].as_object().unwrap();
         assert!(
             failures.is_empty(),
@@ -86,11 +98,48 @@ impl Scene {
         self.carried += report["right"].as_u64().unwrap();
         bundle
     }
+
+    /// A little of it every second, until the time has come.
+    fn carry_until(&mut self, moment: SystemTime) {
+        while SystemTime::now() < moment {
+            self.carry_for("100");
+            sleep(Duration::from_millis(900));
+        }
+    }
+
+    /// The certificates of both nodes, one each: serial, and when it is renewed and over.
+    fn leaves(&self) -> [Leaf; 2] {
+        [&self.mesh.a, &self.mesh.b].map(leaf)
+    }
+}
+
+#[derive(Debug)]
+struct Leaf {
+    serial: String,
+    renewed: SystemTime,
+    over: SystemTime,
+}
+
+fn leaf(agent: &Agent) -> Leaf {
+    let certificates = agent.json(&["certs"]).unwrap();
+    let one = &certificates[0];
+    let moment = |field: &str| SystemTime::UNIX_EPOCH + Duration::from_secs(one[field].as_u64().unwrap());
+    Leaf {
+        serial: one["serial"].as_str().unwrap().to_owned(),
+        renewed: moment("renew_at"),
+        over: moment("not_after"),
+    }
+}
+
+/// How long the CA is away.
+fn outage() -> Duration {
+    let given = std::env::var("POSTHASTE_CA_OUTAGE").map(|text| text.parse().expect("seconds"));
+    given.map_or(OUTAGE, Duration::from_secs)
 }
 
 #[test]
 fn no_connection_fails_while_the_root_is_rotated_and_the_ca_is_away() {
-    let (mut scene, server) = prepare();
+    let (mut scene, server) = prepare(LIFE);
     let _echo = peer::serve(&server, "echo", 8080).unwrap();
     let old = scene.carry();
     let said = scene.ca.rotate(OVERLAP).unwrap();
@@ -125,4 +174,35 @@ fn no_connection_fails_while_the_root_is_rotated_and_the_ca_is_away() {
     assert_eq!(new.matches("BEGIN CERTIFICATE").count(), 1);
     assert!(begin.elapsed() > OVERLAP + LIFE);
     assert!(scene.carried > 100, "{} connections", scene.carried);
+}
+
+/// It goes just before leaves are to be renewed, and comes back when half of what was left of them then is over.
+#[test]
+fn connections_go_on_and_leaves_are_renewed_late_while_the_ca_is_away() {
+    let away = outage();
+    // Renewals are spread over a tenth of the life: all fall into the outage. The next attempt after it is as far off as the last
+    // one was, at most LONGEST_RETRY: so much of the leaves is left.
+    let life = (away + away.min(LONGEST_RETRY)) * 5 / 2;
+    let (mut scene, server) = prepare(life);
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    let before = scene.leaves();
+    scene.carry_until(before.iter().map(|leaf| leaf.renewed).min().unwrap() - away.min(EARLY));
+    scene.ca.stop().unwrap();
+    scene.carry_until(SystemTime::now() + away);
+    for agent in [&scene.mesh.a, &scene.mesh.b] {
+        let status = agent.json(&["status"]).unwrap();
+        assert_eq!(status["authority"]["state"], "failing", "{status}");
+    }
+    for (then, now) in before.iter().zip(scene.leaves()) {
+        assert_eq!(then.serial, now.serial, "a leaf was renewed before the CA went: it went too late");
+    }
+    scene.ca.start().unwrap();
+    scene.ca.wait_ready().unwrap();
+    // A little longer than the old leaves live.
+    scene.carry_until(before.iter().map(|leaf| leaf.over).max().unwrap() + EARLY);
+    for (then, now) in before.iter().zip(scene.leaves()) {
+        assert!(now.over > then.over, "{now:?} instead of {then:?}");
+    }
+    assert!(scene.carried > 100, "{} connections", scene.carried);
+    println!("away for {away:?} of a life of {life:?}: {} connections, none failed", scene.carried);
 }
