@@ -2,8 +2,8 @@
 //! strict namespace that is not captured yet must not send in plain text. Pure: facts in, verdict out.
 //!
 //! The hook finds the pod by the control groups above the process. A pod that is known to be strict is refused until it is captured.
-//! A pod that no agent has judged yet may be one: it is refused for a while after it was first seen, and only where some
-//! namespace is strict at all; then it passes, counted, so that a pod outside of the mesh is never kept from its work for long.
+//! A pod that no agent has judged yet may be one: it is refused until it is judged, where some namespace is strict at all. Only who
+//! sets a limit lets it go when that is over, counted.
 
 use crate::outbound::{Attempt, leaves_pod};
 
@@ -31,7 +31,8 @@ pub struct Judging {
     pub has_strict: u64,
     /// Network namespace cookie of the agent's own namespace, which is no pod's.
     pub home: u64,
-    /// How long a pod that nobody has judged is refused after it was first seen, nanoseconds.
+    /// How long a pod that nobody has judged is refused after it was first seen, nanoseconds; [`Judging::NO_LIMIT`] for until it is
+    /// judged.
     pub unknown_limit_ns: u64,
     /// All folders of pods that were made before are among the groups that the agent has told, nanoseconds of `CLOCK_MONOTONIC`.
     pub read_ns: u64,
@@ -51,6 +52,11 @@ pub struct NewFolder {
 const _: () = assert!(size_of::<Standing>() == 4 + 4 + 8 + 8 + 8);
 const _: () = assert!(size_of::<Judging>() == 8 + 8 + 8 + 8);
 const _: () = assert!(size_of::<NewFolder>() == 8 + 8);
+
+impl Judging {
+    /// Longer than any machine runs.
+    pub const NO_LIMIT: u64 = u64::MAX;
+}
 
 impl Standing {
     /// The group is no pod: those in it are, or hold pods in turn.
@@ -80,7 +86,7 @@ pub enum Verdict {
     Refuse,
 }
 
-/// Decides for a process of the pod. `alive`: the agent's heartbeat is fresh.
+/// Decides for a process of the pod, which was first seen `age_ns` ago. `alive`: the agent's heartbeat is fresh.
 #[inline(always)]
 pub fn decide(
     flags: u32,
@@ -157,6 +163,11 @@ mod tests {
             assert_eq!(decide(flags, age, 100, &attempt, || alive), verdict, "{what}");
         }
         assert_eq!(decide(UNKNOWN, 0, 0, &tcp, || true), PassCounted, "a limit of 0 lets them go");
+        let century = 100 * 365 * 86_400 * 1_000_000_000;
+        for alive in [true, false] {
+            let verdict = decide(UNKNOWN, century, Judging::NO_LIMIT, &tcp, || alive);
+            assert_eq!(verdict, Refuse, "no limit, alive: {alive}");
+        }
     }
     #[test]
     fn a_folder_of_pods_that_nobody_has_read_holds_who_is_nowhere() {
@@ -173,5 +184,10 @@ mod tests {
         for (what, made, read, now, attempt, verdict) in table {
             assert_eq!(decide_nowhere(made, read, now, 100, || attempt), verdict, "{what}");
         }
+        assert_eq!(
+            decide_nowhere(50, 40, 1 << 60, Judging::NO_LIMIT, || tcp),
+            Refuse,
+            "nobody reads, no limit"
+        );
     }
 }

@@ -27,8 +27,10 @@ pub fn lets_go(cookie: u64, attempt: impl FnOnce() -> Attempt) -> bool {
     }
     // SAFETY: the helper takes nothing and only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
-    let Some(standing) = standing(now) else {
-        return is_let_go_nowhere(now, read!(judging, read_ns), limit_ns, attempt);
+    let standing = match standing(now) {
+        Found::Pod(standing) => standing,
+        Found::NoRoom => return is_let_go_without_room(now, limit_ns, attempt),
+        Found::Nowhere => return is_let_go_nowhere(now, read!(judging, read_ns), limit_ns, attempt),
     };
     let age_ns = now.saturating_sub(read!(standing, seen_ns));
     let verdict =
@@ -52,17 +54,38 @@ pub fn lets_go(cookie: u64, attempt: impl FnOnce() -> Attempt) -> bool {
 #[inline(always)]
 fn is_let_go_nowhere(now: u64, read_ns: u64, limit_ns: u64, attempt: impl FnOnce() -> Attempt) -> bool {
     let Some(folder) = NEW_FOLDER.get_ptr_mut(0) else { return true };
-    if unenrolled::decide_nowhere(read!(folder, made_ns), read_ns, now, limit_ns, attempt) == Verdict::Pass {
-        return true;
+    let verdict = unenrolled::decide_nowhere(read!(folder, made_ns), read_ns, now, limit_ns, attempt);
+    if verdict == Verdict::Refuse {
+        // SAFETY: the pointer is a live map value; the number is aligned in it.
+        unsafe { add_one(&raw mut (*folder).refused) };
     }
-    // SAFETY: the pointer is a live map value; the number is aligned in it.
-    unsafe { add_one(&raw mut (*folder).refused) };
-    false
+    verdict != Verdict::Refuse
 }
 
-/// The pod that the current process belongs to; none for a process of the node.
+/// The same for a pod that nobody has judged and that cannot be entered either: as if it had been seen for ever.
 #[inline(always)]
-fn standing(now: u64) -> Option<*mut Standing> {
+fn is_let_go_without_room(now: u64, limit_ns: u64, attempt: impl FnOnce() -> Attempt) -> bool {
+    let verdict = unenrolled::decide(Standing::UNKNOWN, now, limit_ns, &attempt(), heartbeat_is_fresh);
+    if let (Verdict::Refuse, Some(folder)) = (verdict, NEW_FOLDER.get_ptr_mut(0)) {
+        // SAFETY: the pointer is a live map value; the number is aligned in it.
+        unsafe { add_one(&raw mut (*folder).refused) };
+    }
+    verdict != Verdict::Refuse
+}
+
+/// Where the current process belongs.
+enum Found {
+    /// To this pod.
+    Pod(*mut Standing),
+    /// To a pod that nobody has judged and for which the map has no room.
+    NoRoom,
+    /// To no pod that is known, maybe to the node.
+    Nowhere,
+}
+
+/// The pod that the current process belongs to.
+#[inline(always)]
+fn standing(now: u64) -> Found {
     let mut among_pods = false;
     for level in 1..=DEEPEST {
         // SAFETY: the helper takes a number and reads the current task, which made the system call.
@@ -72,18 +95,18 @@ fn standing(now: u64) -> Option<*mut Standing> {
         }
         match CGROUPS.get_ptr_mut(id) {
             Some(found) if read!(found, flags) & Standing::HOLDS_PODS != 0 => among_pods = true,
-            Some(found) => return Some(found),
+            Some(found) => return Found::Pod(found),
             None if among_pods => return first_seen(id, now),
             None => {}
         }
     }
-    None
+    Found::Nowhere
 }
 
-/// Enters a pod that nobody has judged. Where there is no room it passes: it would be refused for ever otherwise.
+/// Enters a pod that nobody has judged.
 #[inline(always)]
-fn first_seen(id: u64, now: u64) -> Option<*mut Standing> {
+fn first_seen(id: u64, now: u64) -> Found {
     let standing = Standing { flags: Standing::UNKNOWN, seen_ns: now, ..Standing::default() };
     let _judged_meanwhile = CGROUPS.insert(id, standing, u64::from(BPF_NOEXIST));
-    CGROUPS.get_ptr_mut(id)
+    CGROUPS.get_ptr_mut(id).map_or(Found::NoRoom, Found::Pod)
 }

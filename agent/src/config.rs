@@ -137,9 +137,9 @@ pub struct AgentArguments {
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub heartbeat_limit: Duration,
     /// Where some namespace is strict, connections of a pod that the agent does not know yet are refused for so long after the
-    /// first; 0 lets them go.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
-    pub unknown_pod_limit: Duration,
+    /// first, then let go in plain text; 0 lets them go at once. Without it they are refused until the agent knows the pod.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub unknown_pod_limit: Option<Duration>,
     /// What a clean stop does with the capture: `release` undoes it without trace, `keep` leaves the kernel to each
     /// namespace's fail mode until the next agent comes.
     #[arg(long, value_name = "release|keep", default_value = "release")]

@@ -1,7 +1,10 @@
 //! Pods that are not captured: what the connect hooks shall do with their connections until they are, by their control groups.
 //! The plan is pure; the kernel's map is read each time, because the hooks enter pods that nobody has judged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use agent_common::{Judging, NewFolder, Standing};
 
@@ -17,7 +20,7 @@ const YOUNG_NS: u64 = 10_000_000_000;
 /// What the agent knows of the groups of this node. By ids of cgroup v2.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judgements {
-    /// Some namespace is enrolled and strict.
+    /// A pod that nobody knows may be one of a strict namespace.
     pub has_strict: bool,
     /// When the groups were read, nanoseconds of `CLOCK_MONOTONIC`.
     pub read_ns: u64,
@@ -48,6 +51,8 @@ pub struct HeldCounts {
     pub refused: u64,
     /// Let go although the pod was not judged, or while no agent lived.
     pub passed: u64,
+    /// Nobody has judged the pod yet.
+    pub is_unknown: bool,
 }
 
 /// One change of the map.
@@ -69,13 +74,17 @@ impl Capture {
         let judging = Judging {
             has_strict: u64::from(wanted.has_strict),
             home: self.home,
-            unknown_limit_ns: u64::try_from(self.config.unknown_pod_limit.as_nanos()).unwrap_or(u64::MAX),
+            unknown_limit_ns: self.config.unknown_pod_limit.map_or(Judging::NO_LIMIT, nanoseconds),
             read_ns: wanted.read_ns.saturating_sub(APPEARS_NS),
         };
         let written = self.maps.judging.set(0, Plain(judging), 0).map_err(CaptureError::map(maps::JUDGING));
         problems.extend(written.err().map(|error| problem(&error)));
-        let counts = |standing: &Standing| HeldCounts { refused: standing.refused, passed: standing.passed };
-        let nowhere = (0, HeldCounts { refused: self.new_folder().refused, passed: 0 });
+        let counts = |standing: &Standing| HeldCounts {
+            refused: standing.refused,
+            passed: standing.passed,
+            is_unknown: standing.has(Standing::UNKNOWN),
+        };
+        let nowhere = (0, HeldCounts { refused: self.new_folder().refused, ..HeldCounts::default() });
         let held = current.iter().map(|(id, standing)| (*id, counts(standing)));
         (held.chain([nowhere]).collect(), problems)
     }
@@ -101,33 +110,38 @@ impl Capture {
     }
 }
 
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(Judging::NO_LIMIT)
+}
+
 fn problem(error: &CaptureError) -> Problem {
     Problem {
         origin: "kernel".to_owned(),
         object: "Node".to_owned(),
         field: String::new(),
-        reason: format!("{error}; a strict pod that is not captured yet may not be refused; raise max_pods"),
+        reason: format!("{error}; connections of pods that find no room are refused; raise max_pods"),
     }
 }
 
 fn plan(current: &BTreeMap<u64, Standing>, wanted: &Judgements, now_ns: u64) -> Vec<Op> {
+    let is_known = |id: &u64| wanted.groups.contains(id) || wanted.present.contains(id);
+    let is_young = |standing: &Standing| {
+        standing.has(Standing::UNKNOWN) && now_ns.saturating_sub(standing.seen_ns) < YOUNG_NS
+    };
+    // First, so that there is room.
+    let gone = current.iter().filter(|(id, standing)| !is_known(id) && !is_young(standing));
+    let mut ops: Vec<Op> = gone.map(|(id, _)| Op::Remove(*id)).collect();
     let groups = wanted.groups.iter().map(|id| (*id, Standing::HOLDS_PODS));
     let pods = wanted.pods.iter().map(|(id, judgement)| (*id, flags(*judgement)));
-    let mut ops: Vec<Op> = groups
+    let changed = groups
         .chain(pods)
         .filter(|(id, flags)| current.get(id).is_none_or(|standing| standing.flags != *flags))
         .map(|(id, flags)| {
             let before =
                 current.get(&id).copied().unwrap_or(Standing { seen_ns: now_ns, ..Standing::default() });
             Op::Set(id, Standing { flags, ..before })
-        })
-        .collect();
-    let is_known = |id: &u64| wanted.groups.contains(id) || wanted.present.contains(id);
-    let is_young = |standing: &Standing| {
-        standing.has(Standing::UNKNOWN) && now_ns.saturating_sub(standing.seen_ns) < YOUNG_NS
-    };
-    let gone = current.iter().filter(|(id, standing)| !is_known(id) && !is_young(standing));
-    ops.extend(gone.map(|(id, _)| Op::Remove(*id)));
+        });
+    ops.extend(changed);
     ops
 }
 
@@ -166,10 +180,10 @@ mod tests {
         let mut current = BTreeMap::from([(7, standing(Standing::UNKNOWN, 5, 3)), (9, standing(0, 5, 0))]);
         let ops = plan(&current, &wanted(&[(7, strict), (8, Judgement::Free)]), NOW);
         let expected = [
+            Op::Remove(9),
             Op::Set(1, standing(Standing::HOLDS_PODS, NOW, 0)),
             Op::Set(7, standing(Standing::STRICT, 5, 3)),
             Op::Set(8, standing(0, NOW, 0)),
-            Op::Remove(9),
         ];
         assert_eq!(ops, expected);
         current = BTreeMap::from([

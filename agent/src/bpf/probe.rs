@@ -211,7 +211,7 @@ fn smallest() -> CaptureConfig {
         max_flows: 8,
         max_excluded_ports: 8,
         max_node_addresses: 8,
-        unknown_pod_limit: Duration::from_secs(1),
+        unknown_pod_limit: None,
         heartbeat_limit: Duration::from_secs(1),
         outbound_port: 15001,
         inbound_port: 15006,

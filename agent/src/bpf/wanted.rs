@@ -22,8 +22,8 @@ pub struct CaptureConfig {
     pub max_excluded_ports: u32,
     /// Addresses of the node at most.
     pub max_node_addresses: u32,
-    /// How long a pod that the agent does not know is refused, where some namespace is strict.
-    pub unknown_pod_limit: Duration,
+    /// How long a pod that the agent does not know is refused, where some namespace is strict; none for until it knows it.
+    pub unknown_pod_limit: Option<Duration>,
     /// Age from which a heartbeat means that no agent lives.
     pub heartbeat_limit: Duration,
     /// Port of the agent's listeners at 127.0.0.1 and `::1` in each pod for what the pod sends.

@@ -60,6 +60,12 @@ pub fn pod_uid(name: &str) -> Option<String> {
     name.strip_prefix("pod").filter(|uid| is_uid(uid)).map(str::to_owned)
 }
 
+/// Whether a folder among those of pods is plainly none of kubelet's: both drivers write `pod` before the uid.
+#[must_use]
+pub fn is_no_pod(name: &str) -> bool {
+    !is_quality_of_service(name) && !name.starts_with("pod") && !name.contains("-pod")
+}
+
 /// `8-4-4-4-12` hexadecimal digits (RFC 9562), or 32 of them: what else the API would take as a uid is never a folder's name.
 fn is_uid(text: &str) -> bool {
     let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -173,6 +179,16 @@ mod tests {
         }
         for name in ["system.slice", "kubepods-pod1.slice", "kubepods2", "guaranteed"] {
             assert!(!is_quality_of_service(name) && !is_kubepods(name), "{name}");
+        }
+        for (name, expected) in [
+            ("something.service", true),
+            ("burstable", false),
+            ("kubepods-burstable.slice", false),
+            ("podmy-own-uid", false),
+            ("kubepods-podmy_own_uid.slice", false),
+            (&format!("pod{UID}"), false),
+        ] {
+            assert_eq!(is_no_pod(name), expected, "{name}");
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Scan {
     pub pods: BTreeMap<String, PodCgroup>,
     /// Ids of the folders that hold pods; empty where the ids mean nothing to the connect hooks (version 1).
     pub groups: Vec<u64>,
+    /// Ids of the folders beside those of pods that are none; empty as above.
+    pub others: Vec<u64>,
 }
 
 impl Tree {
@@ -82,11 +84,17 @@ impl Tree {
                 } else if path::is_quality_of_service(&name) {
                     scan.groups.push(folder.id);
                     groups.push(folder.path);
+                } else if path::is_no_pod(&name) {
+                    scan.others.push(folder.id);
+                } else {
+                    // Of a uid that kubelet does not give by itself: nobody will know it, and it is to be named.
+                    scan.pods.insert(name, folder);
                 }
             }
         }
         if !self.unified {
             scan.groups.clear();
+            scan.others.clear();
         }
         scan
     }
@@ -185,6 +193,20 @@ mod tests {
                 assert!(pod.path.starts_with(root.path()) && id_of(&pod.path) == Some(pod.id));
             }
         }
+    }
+
+    #[test]
+    fn folders_among_pods_that_are_none_are_told_apart() {
+        let (_root, scan) = laid_out(&[
+            format!("kubepods/pod{ONE}"),
+            "kubepods/something.service".to_owned(),
+            "kubepods/burstable/podwith-a-uid-of-its-own".to_owned(),
+        ]);
+        let uids: Vec<&str> = scan.pods.keys().map(String::as_str).collect();
+        assert_eq!(
+            (uids, scan.groups.len(), scan.others.len()),
+            (vec![ONE, "podwith-a-uid-of-its-own"], 2, 1)
+        );
     }
 
     #[test]

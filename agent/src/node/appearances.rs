@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(pods.captured("k", None, 200), None, "a container that started later");
         pods.note("k".to_owned(), 150);
         let there = PodCgroup { path: PathBuf::new(), id: 1 };
-        let scan = Scan { pods: [("k".to_owned(), there)].into(), groups: Vec::new() };
+        let scan = Scan { pods: [("k".to_owned(), there)].into(), ..Scan::default() };
         pods.keep(&scan, |_| false);
         assert_eq!(pods.captured("k", None, 200), Some(50));
         pods.note("k".to_owned(), 150);

@@ -14,7 +14,12 @@ use std::{
     time::Duration,
 };
 
-use super::{appearances::Appearances, judging::judgements, kernel::Kernel, locate::Locator};
+use super::{
+    appearances::Appearances,
+    judging::{judgements, unjudged},
+    kernel::Kernel,
+    locate::Locator,
+};
 use crate::{
     bpf::{GroupEvent, HeldCounts, PodListeners, WantedPod},
     netns::{
@@ -90,7 +95,9 @@ impl Pods {
         self.locator.read(kernel.folder_made_ns(), read_ns);
         self.appearances.keep(self.locator.scan(), |uid| snapshot.bystanders.contains_key(uid));
         // Before anything that takes time: from now on a strict pod sends nothing, captured or not.
-        let (held, mut problems) = kernel.judge(&judgements(snapshot, self.locator.scan(), read_ns));
+        let judged = judgements(snapshot, self.locator.scan(), read_ns);
+        let (held, mut problems) = kernel.judge(&judged);
+        problems.extend(unjudged(&judged, self.locator.scan(), &held));
         self.note_held(held);
         let left = self.take_left(snapshot);
         problems.extend(self.open_new(snapshot).await);

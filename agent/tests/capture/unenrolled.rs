@@ -160,7 +160,7 @@ fn a_strict_pod_that_fails_open_is_let_go_without_an_agent_only() {
 #[test]
 fn a_pod_that_nobody_knows_is_refused_for_a_while_where_something_is_strict() {
     let mut world = World::new();
-    world.config.unknown_pod_limit = Duration::from_secs(1);
+    world.config.unknown_pod_limit = Some(Duration::from_secs(1));
     let group = Group::make(&world);
     let _server = within(&world.outside, || listen("10.77.0.2:8080", 99));
     let mut capture = world.capture();
@@ -181,6 +181,28 @@ fn a_pod_that_nobody_knows_is_refused_for_a_while_where_something_is_strict() {
     judge(&mut capture, &group.judgements(Some(Judgement::Free)));
     straight(&world).unwrap();
     assert_eq!(judge(&mut capture, &group.judgements(Some(Judgement::Free))), (refused, passed));
+    capture.detach().unwrap();
+}
+
+#[test]
+fn a_pod_that_nobody_knows_is_refused_until_it_is_judged_also_without_room_for_it() {
+    let mut world = World::new();
+    world.config.max_pods = 1;
+    let group = Group::make(&world);
+    let _server = within(&world.outside, || listen("10.77.0.2:8080", 99));
+    let mut capture = world.capture();
+    group.enter();
+    let mut full = group.judgements(None);
+    // Four groups for each pod that there may be.
+    full.groups.extend([u64::MAX, u64::MAX - 1]);
+    judge(&mut capture, &full);
+    assert!(is_refused(&world) && is_refused(&world), "no room");
+    assert_eq!(judge(&mut capture, &full), (2, 0));
+    judge(&mut capture, &group.judgements(None));
+    assert!(is_refused(&world) && is_refused(&world), "room");
+    assert_eq!(judge(&mut capture, &group.judgements(None)), (4, 0));
+    judge(&mut capture, &group.judgements(Some(Judgement::Free)));
+    straight(&world).unwrap();
     capture.detach().unwrap();
 }
 

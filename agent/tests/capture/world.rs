@@ -54,7 +54,7 @@ impl World {
             max_flows: 1024,
             max_excluded_ports: 16,
             max_node_addresses: 16,
-            unknown_pod_limit: Duration::from_secs(60),
+            unknown_pod_limit: None,
             heartbeat_limit: Duration::from_secs(60),
             outbound_port: 15001,
             inbound_port: 15006,

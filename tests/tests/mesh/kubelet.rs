@@ -10,11 +10,18 @@ use posthaste_tests::{
     wait::{eventually_within, holds},
 };
 use serde_json::Value;
-use std::{fmt::Display, fs, path::Path, time::Duration};
+use std::{
+    fmt::Display,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 const SECRET: &str = "never-in-plaintext";
 /// New pods, one after the other.
 const ROUNDS: usize = 8;
+/// Longer than anybody would wait for a watch.
+const LONG: Duration = Duration::from_secs(8);
 
 /// A machine that is busy with other tests takes its time.
 fn eventually<T, E: Display>(
@@ -102,7 +109,7 @@ fn a_new_pod_is_captured_before_it_sends_anything() {
     );
 }
 
-/// The API server is slower than the runtime: nobody knows the pod when it sends for the first time.
+/// The API server is away, or slower than the runtime: nobody knows the pod when it sends for the first time, and for long after.
 #[test]
 fn a_pod_that_is_announced_late_sends_nothing_meanwhile() {
     let mut mesh = strict();
@@ -111,8 +118,19 @@ fn a_pod_that_is_announced_late_sends_nothing_meanwhile() {
     let sniffer = Sniffer::start(mesh.world.bridge(), &[SECRET]).unwrap();
     let mut pod = mesh.kubelet_pod("a", "client", Driver::Systemd).unwrap();
     pod.start_pause().unwrap();
-    let answer = peer::call(&pod, "exchange", server.at(Family::V4, 8080), &[SECRET]).unwrap();
-    assert_eq!(answer["error"], "PermissionDenied", "{answer}");
+    let end = Instant::now() + LONG;
+    while Instant::now() < end {
+        let answer = peer::call(&pod, "exchange", server.at(Family::V4, 8080), &[SECRET]).unwrap();
+        assert_eq!(answer["error"], "PermissionDenied", "{answer}\n{}", logs(&mesh));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let names = |problem: &Value| {
+        problem["object"] == format!("Pod/{}", pod.spec.uid)
+            && problem["reason"].as_str().is_some_and(|reason| reason.contains("until it is known"))
+    };
+    let status = mesh.a.json(&["status"]).unwrap();
+    assert!(status["problems"].as_array().unwrap().iter().any(names), "{status}");
+    assert!(mesh.a.log().lines().any(|line| line.contains("WARN") && line.contains(&pod.spec.uid)));
     mesh.announce(&pod).unwrap();
     eventually("calls to work", || call(&mesh, &pod, &server, SECRET)).unwrap();
     assert_eq!(sniffer.hits(), 0, "{:?}", sniffer.seen());
