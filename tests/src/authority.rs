@@ -101,7 +101,9 @@ impl Authority {
         self.folder.join("join-token")
     }
 
-    fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.site.v4), 15012)
     }
 }

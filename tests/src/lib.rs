@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod collector;
 pub mod fault;
 pub mod http;
+pub mod kube_proxy;
 pub mod kubelet;
 pub mod manifests;
 pub mod mesh;

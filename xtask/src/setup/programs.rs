@@ -17,7 +17,7 @@ pub(crate) enum Need {
 }
 
 /// (program, Debian package, what for).
-pub(crate) const PROGRAMS: [(&str, &str, Need); 19] = [
+pub(crate) const PROGRAMS: [(&str, &str, Need); 20] = [
     ("cc", "gcc", Need::Build),
     ("make", "make", Need::Build),
     ("git", "git", Need::Build),
@@ -32,6 +32,7 @@ pub(crate) const PROGRAMS: [(&str, &str, Need); 19] = [
     ("iperf3", "iperf3", Need::Test),
     ("nginx", "nginx-light", Need::Test),
     ("nft", "nftables", Need::Test),
+    ("iptables", "iptables", Need::Test),
     ("promtool", "prometheus", Need::Test),
     ("chromium", "chromium", Need::Test),
     ("chromedriver", "chromium-driver", Need::Test),
