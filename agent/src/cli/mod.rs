@@ -169,7 +169,7 @@ pub enum CliError {
     NoService {
         /// What was asked for.
         name: String,
-        /// `; did you mean ...?`, or nothing.
+        /// ` (did you mean ...?)`, or nothing.
         near: String,
     },
     /// The cluster could not be asked.

@@ -66,7 +66,8 @@ fn among(services: &[ServiceView], wanted: &str) -> Result<(), CliError> {
     let near =
         services.iter().filter(is_near).map(|service| format!("`{}.{}`", service.name, service.namespace));
     let near: Vec<String> = near.take(NEAR).collect();
-    let near = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
+    let near =
+        if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) };
     Err(CliError::NoService { name: wanted.to_owned(), near })
 }
 
@@ -163,9 +164,9 @@ mod tests {
             ("cart", None),
             ("cart.test", None),
             ("cart.shop.svc.cluster.local", None),
-            ("cart.other", Some("; did you mean `cart.shop` or `cart.test`?")),
-            ("crat", Some("; did you mean `cart.shop` or `cart.test`?")),
-            ("catalogs.shop", Some("; did you mean `catalog.shop`?")),
+            ("cart.other", Some(" (did you mean `cart.shop` or `cart.test`?)")),
+            ("crat", Some(" (did you mean `cart.shop` or `cart.test`?)")),
+            ("catalogs.shop", Some(" (did you mean `catalog.shop`?)")),
             ("nothing", Some("")),
         ];
         for (wanted, expected) in table {

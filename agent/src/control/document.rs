@@ -1,8 +1,8 @@
 //! One file's text to objects: splits documents, parses each on its own so that one bad document never hides another,
 //! opens lists, and names file, document, object, field and reason of what does not fit. Pure.
 //!
-//! Refuses: YAML whose aliases blow up, duplicate keys, a wrong `apiVersion` of a kind that the mesh reads. Other
-//! kinds are counted and left alone.
+//! Refuses: YAML whose aliases blow up, duplicate keys, a wrong `apiVersion` of a kind that the mesh reads, a kind of our own group
+//! that there is not, a group that is nearly ours. Other kinds are counted and left alone.
 
 mod object;
 mod value;
@@ -255,15 +255,40 @@ fn read(origin: &Arc<str>, value: &Value, outer: Option<(&str, &str)>) -> Item {
             let reason = format!("`{version}` has no {} that the mesh reads; use `{known}`", kind.as_str());
             bad(origin, key(kind, value), "apiVersion", reason, shown(kind, value))
         }
-        _ => Item::Ignored,
+        _ => match unknown_of_ours(kind, version) {
+            Some((field, reason)) => bad(origin, None, field, reason, format!("{kind}/{}", name(value))),
+            None => Item::Ignored,
+        },
     }
+}
+
+/// Field and reason where an object was plainly meant for us, and would go unread.
+fn unknown_of_ours(kind: &str, version: &str) -> Option<(&'static str, String)> {
+    let ours = policy::GROUP;
+    let group = version.split('/').next().unwrap_or_default();
+    let kinds = || Kind::all().filter(|kind| kind.version() == policy::API_VERSION).map(Kind::as_str);
+    if group == ours {
+        let known: Vec<&str> = kinds().collect();
+        let reason =
+            format!("`{kind}` is no kind of {ours}, which has {}; nothing reads it", known.join(" and "));
+        return Some(("kind", reason));
+    }
+    let is_near =
+        group.contains(ours.split('.').next()?) || spelling::meant(group, std::iter::once(ours)).is_some();
+    is_near.then(|| {
+        let known = policy::API_VERSION;
+        (
+            "apiVersion",
+            format!("`{version}` is no group and version of ours; write `{known}`; nothing reads it"),
+        )
+    })
 }
 
 /// A group of Kubernetes itself, or ours: other groups may well have kinds of the same name (Knative's Service).
 fn is_kubernetes(version: &str) -> bool {
-    version.split_once('/').is_none_or(|(group, _)| {
-        !group.contains('.') || group.ends_with("k8s.io") || group == "posthaste.dev"
-    })
+    version
+        .split_once('/')
+        .is_none_or(|(group, _)| !group.contains('.') || group.ends_with("k8s.io") || group == policy::GROUP)
 }
 
 fn bad(

@@ -20,6 +20,8 @@ use crate::snapshot::{
     input::policy::{KIND, RetryConstraint, TargetRef, TrafficPolicy, TrafficPolicySpec},
 };
 
+/// Group of our own kinds.
+pub const GROUP: &str = "posthaste.dev";
 /// Group and version of our own kinds.
 pub const API_VERSION: &str = "posthaste.dev/v1alpha1";
 /// Group and version of Gateway API's experiments.

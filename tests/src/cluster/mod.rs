@@ -201,9 +201,22 @@ impl Cluster {
         variables: &[(&str, &str)],
         arguments: &[&str],
     ) -> Result<String, Fault> {
+        self.start_kubectl(kubeconfig, variables, arguments)?.finish(Duration::from_secs(60))?.success()
+    }
+
+    /// Starts it and lets it run.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_kubectl(
+        &self,
+        kubeconfig: &Path,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Result<Running, Fault> {
         let mut command = self.site.command(tools::program("kubectl", "kubectl")?)?;
         command.env("KUBECONFIG", kubeconfig).envs(variables.iter().copied()).args(arguments);
-        self.site.launch(command)?.finish(Duration::from_secs(60))?.success()
+        self.site.launch(command)
     }
 
     /// Runs `posthaste` as somebody at a desk: with a kubeconfig, from where the API server is reached.

@@ -77,15 +77,25 @@ fn agents_are_asked_by_node_and_by_pod() {
     }
 }
 
-/// No node is named: all of them are asked, each by a port-forward of its own.
+/// A `PATH` with the program under the name that makes it a plugin of kubectl.
+fn plugin(mesh: &Mesh) -> String {
+    let folder = mesh.world.folder().join("plugins");
+    std::fs::create_dir_all(&folder).unwrap();
+    let program = agent::binary().unwrap().canonicalize().unwrap();
+    std::os::unix::fs::symlink(program, folder.join("kubectl-posthaste")).unwrap();
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
+}
+
+/// `kubectl posthaste dashboard`. No node is named: all of them are asked, each by a port-forward of its own.
 #[test]
 fn the_dashboard_shows_the_whole_cluster() {
     let mut mesh = prepare();
     let _client = mesh.pod("a", "client").unwrap();
     let _server = mesh.pod("b", "server").unwrap();
     let cluster = mesh.cluster.as_ref().unwrap().lock();
-    let mut running =
-        cluster.start_posthaste(&cluster.admin_kubeconfig(), &["dashboard", "-o", "json"]).unwrap();
+    let (admin, path) = (cluster.admin_kubeconfig(), plugin(&mesh));
+    let line = ["posthaste", "dashboard", "-o", "json"];
+    let mut running = cluster.start_kubectl(&admin, &[("PATH", &path)], &line).unwrap();
     running.wait_for_output("#token=").unwrap();
     let printed: Value = serde_json::from_str(&running.stdout()).unwrap();
     let (page, token) = printed["url"].as_str().unwrap().split_once("#token=").unwrap();
@@ -150,12 +160,8 @@ fn explain_asks_the_agents_of_both_nodes() {
 fn it_works_as_a_plugin_of_kubectl_with_the_rights_of_a_reader() {
     let mesh = prepare();
     let cluster = mesh.cluster.as_ref().unwrap().lock();
-    let folder = mesh.world.folder().join("plugins");
-    std::fs::create_dir_all(&folder).unwrap();
-    let program = agent::binary().unwrap().canonicalize().unwrap();
-    std::os::unix::fs::symlink(program, folder.join("kubectl-posthaste")).unwrap();
     let reader = cluster.kubeconfig_of(SYSTEM, "reader").unwrap();
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let path = plugin(&mesh);
     let ask = || cluster.kubectl_with(&reader, &[("PATH", &path)], &["posthaste", "--node", "b", "status"]);
     let denied = ask().unwrap_err().to_string();
     assert!(denied.contains("pods is forbidden") && denied.contains("--context"), "{denied}");

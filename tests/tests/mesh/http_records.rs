@@ -168,7 +168,7 @@ fn commands_show_what_requests_do() {
 
     let secret = ["-H", "Authorization: Bearer forty-two", "-H", "X-Shown: plain to see"];
     let fault = shop.mesh.a.cli(&["tap", "shop-wbe", "--max", "1"]).unwrap_err().to_string();
-    assert!(fault.contains("no service `shop-wbe`; did you mean `shop-web.shop`?"), "{fault}");
+    assert!(fault.contains("no service `shop-wbe` (did you mean `shop-web.shop`?): "), "{fault}");
     let running = tap(&shop, &["--max", "2", "--path", "/tapped", "-o", "json"]);
     let text = tapped(&shop, running, "/tapped?q=1", &secret);
     assert!(!text.contains("forty-two") && !text.contains("plain to see"), "{text}");

@@ -74,6 +74,59 @@ fn knows_whose_kind_it_is() {
     }
 }
 
+/// A policy that nobody reads protects nobody: what was plainly meant for us is never passed over in silence.
+#[test]
+fn a_slip_in_kind_or_group_of_ours_is_said() {
+    const OURS: &str = "posthaste.dev/v1alpha1";
+    let table = [
+        ("security.istio.io/v1", "AuthorizationPolicy", None),
+        ("example.com/v1", "TrafficPolicy", None),
+        ("example.com/v1", "AuthorisationPolicy", None),
+        (
+            OURS,
+            "AuthorizationPolicie",
+            Some(
+                "kind: `AuthorizationPolicie` is no kind of posthaste.dev, which has TrafficPolicy and AuthorizationPolicy",
+            ),
+        ),
+        (
+            OURS,
+            "AuthorisationPolicy",
+            Some("kind: `AuthorisationPolicy` is no kind that the mesh reads; write AuthorizationPolicy"),
+        ),
+        (OURS, "PeerAuthentication", Some("kind: `PeerAuthentication` is no kind of posthaste.dev")),
+        (
+            OURS,
+            "HTTPRoute",
+            Some(
+                "apiVersion: `posthaste.dev/v1alpha1` has no HTTPRoute that the mesh reads; use `gateway.networking.k8s.io/v1`",
+            ),
+        ),
+        ("posthaste.dev/v1", "AuthorizationPolicy", Some("use `posthaste.dev/v1alpha1`")),
+        ("posthaste.dev/v1", "TraficPolicy", Some("write TrafficPolicy")),
+        ("posthaste.dev", "TrafficPolicy", Some("use `posthaste.dev/v1alpha1`")),
+        (
+            "posthaste.io/v1alpha1",
+            "TrafficPolicy",
+            Some(
+                "apiVersion: `posthaste.io/v1alpha1` is no group and version of ours; write `posthaste.dev/v1alpha1`",
+            ),
+        ),
+        ("posthast.dev/v1alpha1", "AuthorizationPolicy", Some("write `posthaste.dev/v1alpha1`")),
+        ("policy.posthaste.dev/v1", "TrafficPolicie", Some("write `posthaste.dev/v1alpha1`")),
+    ];
+    for (version, kind, expected) in table {
+        let text = format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: a}}}}");
+        match expected {
+            None => assert_eq!(shape(&yaml(&text)), ".", "{version} {kind}"),
+            Some(words) => {
+                let found = problem(&text);
+                assert!(found.contains(&format!("{kind}/")) && found.contains(words), "{found}\n{words}");
+            }
+        }
+    }
+}
+
 #[test]
 fn names_file_document_object_field_and_reason() {
     let table = [

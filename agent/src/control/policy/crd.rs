@@ -106,7 +106,7 @@ fn definition(about: &About, spec: &Value) -> Value {
             "labels": {"gateway.networking.k8s.io/policy": "Inherited"},
         },
         "spec": {
-            "group": "posthaste.dev",
+            "group": super::GROUP,
             "scope": "Namespaced",
             "names": {
                 "kind": about.kind, "listKind": format!("{}List", about.kind),
