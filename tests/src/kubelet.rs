@@ -86,6 +86,36 @@ impl Mesh {
     pub fn kubelet_pod(&mut self, node: &str, name: &str, driver: Driver) -> Result<KubeletPod, Fault> {
         let number = self.next_pod();
         let uid = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
+        self.kubelet_pod_of(node, name, driver, (number, uid))
+    }
+
+    /// The same in a cluster, where the object comes first and the API server gives the uid.
+    ///
+    /// # Errors
+    /// It cannot be made, or there is no API server.
+    pub fn scheduled_pod(&mut self, node: &str, name: &str, driver: Driver) -> Result<KubeletPod, Fault> {
+        let spec = PodSpec {
+            name: name.to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            node: node.to_owned(),
+            ..PodSpec::default()
+        };
+        self.manifests.put(spec.object());
+        self.manifests.apply()?;
+        let cluster = self.cluster.as_ref().ok_or_else(|| Fault::new("there is no API server"))?;
+        let uid =
+            cluster.lock().read(&spec.object())?["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let number = self.next_pod();
+        self.kubelet_pod_of(node, name, driver, (number, uid))
+    }
+
+    fn kubelet_pod_of(
+        &mut self,
+        node: &str,
+        name: &str,
+        driver: Driver,
+        (number, uid): (u8, String),
+    ) -> Result<KubeletPod, Fault> {
         let (folder, container) = driver.folders(&uid, APPLICATION);
         let folder = format!("{}/{folder}", node_folder(node));
         let group = if node == "a" { 2 } else { 3 };

@@ -74,12 +74,9 @@ mod tests {
     use super::*;
     use crate::{
         cgroup::PodCgroup,
-        snapshot::{
-            build::{
-                Context, build,
-                tests::{self, snapshot},
-            },
-            input::Inputs,
+        snapshot::build::{
+            Context, build,
+            tests::{self, snapshot},
         },
     };
 
@@ -132,10 +129,22 @@ mod tests {
 
     #[test]
     fn what_holds_unsaid_counts_for_namespaces_that_nobody_knows_yet() {
-        for (mtls, has_strict) in [(MtlsMode::Permissive, false), (MtlsMode::Strict, true)] {
+        const PERMISSIVE: &str =
+            "{apiVersion: v1, kind: Namespace, metadata: {name: p, labels: {posthaste.dev/mesh: enabled},
+            annotations: {posthaste.dev/mtls: permissive}}}";
+        let table = [
+            (MtlsMode::Permissive, PERMISSIVE, false),
+            (MtlsMode::Strict, PERMISSIVE, true),
+            (MtlsMode::Strict, "", false),
+        ];
+        for (mtls, objects, has_strict) in table {
             let context = Context { mtls, ..tests::context() };
-            let (snapshot, _) = build(&Inputs::default(), &context, None);
-            assert_eq!(judgements(&snapshot, &Scan::default(), 0).has_strict, has_strict, "{mtls:?}");
+            let (snapshot, _) = build(&tests::inputs(objects), &context, None);
+            assert_eq!(
+                judgements(&snapshot, &Scan::default(), 0).has_strict,
+                has_strict,
+                "{mtls:?} {objects}"
+            );
         }
     }
 

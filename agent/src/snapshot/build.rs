@@ -101,9 +101,9 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     problems.sort();
     problems.dedup();
     let is_strict = |mtls| mtls == MtlsMode::Strict;
-    // Where strict is what holds unsaid, the next namespace may be.
-    let has_strict = is_strict(context.mtls)
-        || enrolment.values().any(|one| one.enabled && is_strict(one.mtls.mode))
+    // Where strict is what holds unsaid, the next namespace may be. Without any nothing is held, so that the mesh can be removed.
+    let mut enrolled = enrolment.values().filter(|one| one.enabled);
+    let has_strict = enrolled.any(|one| is_strict(one.mtls.mode) || is_strict(context.mtls))
         || pods.local.values().any(|pod| is_strict(pod.workload.mtls));
     let snapshot = Snapshot {
         generation: context.generation,

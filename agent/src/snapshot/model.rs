@@ -213,6 +213,6 @@ pub struct Snapshot {
     pub uncaptured: Vec<(Arc<Workload>, String)>,
     /// The uids of the same pods, by those that kubelet names their cgroups by.
     pub bystanders: HashMap<Arc<str>, Arc<str>>,
-    /// Some namespace is enrolled and strict, or would be if it were enrolled: a pod which nobody knows yet may be one of its own.
+    /// Some namespace is enrolled and strict, or the next one may be: a pod which nobody knows yet may be one of its own.
     pub has_strict: bool,
 }

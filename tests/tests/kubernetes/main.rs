@@ -11,3 +11,4 @@ mod requester;
 mod rotation;
 mod server;
 mod source;
+mod whole_path;

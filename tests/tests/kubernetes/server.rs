@@ -97,6 +97,7 @@ fn the_examples_fit_the_schema_and_a_bad_value_does_not() {
     }
     assert!(count >= 3, "{count}");
     let policy = |spec: Value| ("posthaste.dev/v1alpha1", "TrafficPolicy", spec);
+    let callers = |spec: Value| ("posthaste.dev/v1alpha1", "AuthorizationPolicy", spec);
     let target = json!([{"kind": "Service", "name": "web"}]);
     let grant = json!({"from": [], "to": [{"group": "", "kind": "Service"}]});
     let refusals = [
@@ -108,6 +109,13 @@ fn the_examples_fit_the_schema_and_a_bad_value_does_not() {
             "consistentHash is given with type ConsistentHash",
         ),
         (policy(json!({"targetRefs": [{"kind": "Pod", "name": "web"}]})), "spec.targetRefs[0].kind"),
+        (callers(json!({"action": "ALLOWED"})), "spec.action: Unsupported value"),
+        (callers(json!({"targetRefs": [{"kind": "Pod", "name": "web"}]})), "spec.targetRefs[0].kind"),
+        (
+            callers(json!({"targetRefs": target, "selector": {"matchLabels": {"app": "web"}}})),
+            "give targetRefs or selector, not both",
+        ),
+        (callers(json!({"rules": [{"to": [{"operation": {"methods": "GET"}}]}]})), "methods"),
         (("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", grant), "spec.from"),
     ];
     for ((version, kind, spec), words) in refusals {
