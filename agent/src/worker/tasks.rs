@@ -18,8 +18,9 @@ use std::{
 use slab::Slab;
 use tokio::task::yield_now;
 
-/// Tasks of one pod that are polled before the next pod has its turn.
-pub const TURN: usize = 32;
+/// Tasks of one pod that are polled before the next pod has its turn. With more of them what a pod sends
+/// by one tunnel leaves in larger heaps: the 99th percentile of its answers grows; with fewer it costs more writes.
+pub const TURN: usize = 16;
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 

@@ -120,7 +120,7 @@ impl Asked {
     pub(super) fn answer(&mut self, namespace: &str, pods: Vec<Arc<Pod>>, cluster: &impl Cluster) -> bool {
         let slices = cluster.slices(namespace);
         let named: HashSet<&str> =
-            slices.iter().flat_map(|slice| targets(slice)).map(|target| &*target.name).collect();
+            slices.iter().flat_map(|slice| targets(slice)).map(|target| target.name).collect();
         let mut any = false;
         for pod in pods {
             let name: Name = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
@@ -136,7 +136,7 @@ impl Asked {
     pub(super) fn forget(&mut self, before: &EndpointSlice, cluster: &impl Cluster) -> bool {
         let namespace = &before.metadata.namespace;
         let candidates: Vec<Name> = targets(before)
-            .map(|target| (namespace.clone(), Arc::from(&*target.name)))
+            .map(|target| (namespace.clone(), Arc::from(target.name)))
             .filter(|name| self.pods.contains_key(name))
             .collect();
         if candidates.is_empty() {
@@ -204,7 +204,7 @@ fn service_of(slice: &EndpointSlice) -> Option<Name> {
 }
 
 fn selector(service: &Service) -> String {
-    let pairs: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs: Vec<String> = service.selector.pairs().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
 

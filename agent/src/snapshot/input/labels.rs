@@ -15,7 +15,7 @@ impl Labels {
     }
 
     /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
@@ -40,7 +40,7 @@ impl From<BTreeMap<String, String>> for Labels {
 
 impl serde::Serialize for Labels {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter())
+        serializer.collect_map(self.pairs())
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
         let labels = of(&[("b", "2"), ("a", "1"), ("c", "")]);
         let found: Vec<_> = ["a", "b", "c", "d", ""].iter().map(|name| labels.get(name)).collect();
         assert_eq!(found, [Some("1"), Some("2"), Some(""), None, None]);
-        assert_eq!(labels.iter().map(|(name, _)| name).collect::<String>(), "abc");
+        assert_eq!(labels.pairs().map(|(name, _)| name).collect::<String>(), "abc");
         assert_eq!((labels.clone().only("b"), labels.only("d").is_empty()), (of(&[("b", "2")]), true));
     }
 }

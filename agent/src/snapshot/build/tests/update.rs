@@ -95,6 +95,12 @@ fn written() -> impl Strategy<Value = Written> {
     )
 }
 
+/// Slices that are written, and the number of one that goes.
+type Step = (Vec<Written>, u8);
+
+/// What is done to the objects, what it is, and whether the snapshot before is enough.
+type Deed = (&'static str, fn(&mut Inputs), bool);
+
 /// By name, as a source holds them.
 type Held = BTreeMap<(Arc<str>, Arc<str>), Arc<EndpointSlice>>;
 
@@ -169,45 +175,39 @@ fn it_is_what_a_whole_build_makes() {
     let steps = proptest::collection::vec((proptest::collection::vec(written(), 1..4), 0..12_u8), 1..6);
     let worlds = (proptest::collection::vec(any::<bool>(), LOOKING.len()), any::<bool>());
     let all = (worlds, proptest::collection::vec(written(), 12..30), steps);
-    let check =
-        |((looking, all_pods), first, steps): ((Vec<bool>, bool), Vec<Written>, Vec<(Vec<Written>, u8)>)| {
-            let mut world = WORLD.to_owned();
-            for (object, _) in LOOKING.iter().zip(&looking).filter(|(_, there)| **there) {
-                world.push_str(object);
-                world.push_str("\n---\n");
+    let check = |((looking, all_pods), first, steps): ((Vec<bool>, bool), Vec<Written>, Vec<Step>)| {
+        let mut world = WORLD.to_owned();
+        for (object, _) in LOOKING.iter().zip(&looking).filter(|(_, there)| **there) {
+            world.push_str(object);
+            world.push_str("\n---\n");
+        }
+        let pods = if all_pods { PodScope::All } else { PodScope::OfThisNode };
+        let context = Context { pods, ..context() };
+        let others = inputs(&world);
+        let key = |slice: &EndpointSlice| (slice.metadata.namespace.clone(), slice.metadata.name.clone());
+        let mut held: Held = first.iter().map(Written::slice).map(|slice| (key(&slice), slice)).collect();
+        // Others enough that a few changes are few.
+        for name in 100..140_u8 {
+            let one =
+                Written { name, service: SERVICES, ipv6: false, unlabelled: false, endpoints: Vec::new() };
+            let slice = one.slice();
+            held.insert(key(&slice), slice);
+        }
+        let mut before = reading(&others, &held);
+        let (mut last, mut problems) = build(&before, &context, None);
+        for (changes, gone) in &steps {
+            changes.iter().map(Written::slice).for_each(|slice| _ = held.insert(key(&slice), slice));
+            held.retain(|(_, name), _| **name != *format!("e{gone}"));
+            let now = reading(&others, &held);
+            let (next, found, updated) = after(&context, &before, &now, &last);
+            counted[usize::from(updated)].fetch_add(1, Relaxed);
+            if updated {
+                assert_eq!(found, problems, "problems are those of before");
             }
-            let pods = if all_pods { PodScope::All } else { PodScope::OfThisNode };
-            let context = Context { pods, ..context() };
-            let others = inputs(&world);
-            let key = |slice: &EndpointSlice| (slice.metadata.namespace.clone(), slice.metadata.name.clone());
-            let mut held: Held = first.iter().map(Written::slice).map(|slice| (key(&slice), slice)).collect();
-            // Others enough that a few changes are few.
-            for name in 100..140_u8 {
-                let one = Written {
-                    name,
-                    service: SERVICES,
-                    ipv6: false,
-                    unlabelled: false,
-                    endpoints: Vec::new(),
-                };
-                let slice = one.slice();
-                held.insert(key(&slice), slice);
-            }
-            let mut before = reading(&others, &held);
-            let (mut last, mut problems) = build(&before, &context, None);
-            for (changes, gone) in &steps {
-                changes.iter().map(Written::slice).for_each(|slice| _ = held.insert(key(&slice), slice));
-                held.retain(|(_, name), _| **name != *format!("e{gone}"));
-                let now = reading(&others, &held);
-                let (next, found, updated) = after(&context, &before, &now, &last);
-                counted[usize::from(updated)].fetch_add(1, Relaxed);
-                if updated {
-                    assert_eq!(found, problems, "problems are those of before");
-                }
-                (before, last, problems) = (now, next, found);
-            }
-            Ok(())
-        };
+            (before, last, problems) = (now, next, found);
+        }
+        Ok(())
+    };
     runner.run(&all, check).unwrap();
     let [whole, updated] = counted.map(|count| count.load(Relaxed));
     assert!(whole > 100 && updated > 100, "{whole} whole, {updated} updated");
@@ -219,7 +219,7 @@ fn anything_else_is_built_whole() {
     let mut before = inputs(&(WORLD.to_owned() + &slice(vec![(1, true)]).yaml()));
     before.endpoint_slices.extend((10..30).map(|name| Written { name, ..slice(Vec::new()) }.slice()));
     let (last, _) = build(&before, &context(), None);
-    let changes: [(&str, fn(&mut Inputs), bool); 5] = [
+    let changes: [Deed; 5] = [
         ("nothing", |_| (), true),
         ("a pod", |now| Arc::make_mut(&mut now.pods[0]).phase = "Failed".into(), false),
         ("a service", |now| Arc::make_mut(&mut now.services[0]).ports[0].port = 90, false),
