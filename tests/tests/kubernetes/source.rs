@@ -257,6 +257,35 @@ fn a_compacted_history_is_listed_anew() {
     assert_eq!(answer["answer"], SECRET, "{answer}\n{}", scene.logs());
 }
 
+/// Kubernetes before 1.34, and clusters that switch it off.
+#[test]
+fn a_server_without_streamed_lists_is_followed_as_well() {
+    let mut mesh = Mesh::prepare_in_cluster(&[("mtls", "strict")]).unwrap();
+    {
+        let mut cluster = mesh.cluster.as_ref().unwrap().lock();
+        cluster.stop().unwrap();
+        cluster.extra = ["--feature-gates", "WatchList=false"].map(str::to_owned).to_vec();
+        cluster.start().unwrap();
+        let streamed =
+            "/api/v1/namespaces?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        let refused = cluster.client().unwrap().read(streamed).unwrap();
+        assert_eq!(refused.status, 422, "{refused:?}");
+    }
+    // Before the agents start: they list them, and then watch.
+    let mut service = mesh.service_spec("server", 8080, &[]);
+    mesh.manifests.put(objects::namespace("listed", true, &[("mtls", "maybe")]));
+    mesh.manifests.apply().unwrap();
+    mesh.run().unwrap();
+    wait_json(&mesh.a, &["status"], |status| mentions(status, &["Namespace/listed"])).unwrap();
+    let client = mesh.pod("a", "client").unwrap();
+    let server = mesh.pod("b", "server").unwrap();
+    service.endpoints = vec![posthaste_tests::mesh::endpoint(&server)];
+    mesh.publish(&service).unwrap();
+    let scene = Scene { client, server, service, mesh };
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    scene.works();
+}
+
 #[test]
 fn gateway_kinds_may_come_later() {
     let scene = Scene::start(&[("mtls", "strict")]);
