@@ -137,9 +137,15 @@ pub struct AgentArguments {
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub heartbeat_limit: Duration,
     /// Where some namespace is strict, connections of a pod that the agent does not know yet are refused for so long after the
-    /// first, then let go in plain text; 0 lets them go at once. Without it they are refused until the agent knows the pod.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub unknown_pod_limit: Option<Duration>,
+    /// first, then let go in plain text; 0 lets them go at once, `never` not before the agent knows the pod.
+    #[arg(
+        long,
+        value_name = "SECONDS|never",
+        default_value = "never",
+        value_parser = limit,
+        env = "POSTHASTE_UNKNOWN_POD_LIMIT"
+    )]
+    pub unknown_pod_limit: Limit,
     /// What a clean stop does with the capture: `release` undoes it without trace, `keep` leaves the kernel to each
     /// namespace's fail mode until the next agent comes.
     #[arg(long, value_name = "release|keep", default_value = "release")]
@@ -151,6 +157,10 @@ pub struct AgentArguments {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub drain: Duration,
 }
+
+/// How long something holds; none for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<Duration>);
 
 /// Values of `--mtls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -210,7 +220,34 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value).map_err(|_| format!("`{text}` is not a length of time"))
 }
 
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "never" => Ok(Limit(None)),
+        _ => {
+            seconds(text).map(|length| Limit(Some(length))).map_err(|reason| format!("{reason}, nor `never`"))
+        }
+    }
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     value.ok_or_else(|| format!("`{text}` is not a share: give a number from 0 to 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_length_of_time_or_none() {
+        for (text, expected) in [
+            ("never", Ok(Limit(None))),
+            ("0", Ok(Limit(Some(Duration::ZERO)))),
+            ("2.5", Ok(Limit(Some(Duration::from_millis(2500))))),
+            ("always", Err("`always` is not a number of seconds, nor `never`".to_owned())),
+            ("-1", Err("`-1` is not a length of time, nor `never`".to_owned())),
+        ] {
+            assert_eq!(limit(text), expected, "{text}");
+        }
+    }
 }

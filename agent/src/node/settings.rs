@@ -56,7 +56,7 @@ pub(super) fn capture(arguments: &AgentArguments, cgroup_root: &Path) -> Capture
         max_flows: arguments.max_flows,
         max_excluded_ports: arguments.max_excluded_ports,
         max_node_addresses: arguments.max_node_addresses,
-        unknown_pod_limit: arguments.unknown_pod_limit,
+        unknown_pod_limit: arguments.unknown_pod_limit.0,
         heartbeat_limit: arguments.heartbeat_limit,
         outbound_port: OUTBOUND_PORT,
         inbound_port: INBOUND_PORT,

@@ -50,6 +50,22 @@ fn every_overlay_applies_with_strict_validation_and_again_changes_nothing() {
     assert!(refused.contains("spec.prots"), "{refused}");
 }
 
+/// For clusters with the Prometheus operator, whose kinds this server does not have.
+#[test]
+fn the_component_for_monitoring_fits_into_an_overlay() {
+    let served = serve();
+    let up = "../".repeat(served.cluster.admin_kubeconfig().components().count());
+    let overlay =
+        |name: &str| format!("{up}{}", PathBuf::from(folder(name)).canonicalize().unwrap().display());
+    let text = json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [overlay("")], "components": [overlay("components/monitoring")]});
+    let file = served.cluster.file("kustomization.yaml", &text.to_string()).unwrap();
+    let built =
+        served.cluster.kubectl(&["kustomize", &file.parent().unwrap().display().to_string()]).unwrap();
+    assert_eq!(built.matches("kind: PodMonitor").count(), 2, "{built}");
+    assert!(built.contains("portNumber: 15020") && built.contains("kind: DaemonSet"), "{built}");
+}
+
 #[test]
 fn the_rights_are_what_is_needed_and_no_more() {
     let served = serve();
