@@ -34,7 +34,7 @@ pub struct ServicePort {
     pub endpoints: Vec<SocketAddr>,
 }
 
-/// Loads the rules of these ports in a network namespace, and counts connections to their addresses before any rule sees them.
+/// Loads the rules of these ports in a network namespace.
 ///
 /// # Errors
 /// The tool is missing (packages iptables, nftables), or the kernel does not take the rules.
@@ -57,13 +57,21 @@ pub fn load(namespace: &Namespace, mode: Mode, ports: &[ServicePort]) -> Result<
             )?),
         }
     }
-    run(namespace, &["nft", "-f", "-"], &watch(ports)).map(drop)
+    Ok(())
 }
 
-/// How many connections to a service's address came to the rules of a namespace, or began there.
+/// Counts connections to these addresses from now on, before any rule of [`load`] sees them.
 ///
 /// # Errors
-/// [`load`] was not called for it.
+/// There is no nft, or the kernel does not take the rules.
+pub fn watch(namespace: &Namespace, addresses: &[SocketAddr]) -> Result<(), Fault> {
+    run(namespace, &["nft", "-f", "-"], &counters(addresses)).map(drop)
+}
+
+/// How many connections to an address came to the rules of a namespace, or began there.
+///
+/// # Errors
+/// [`watch`] was not called for it.
 pub fn dialled(namespace: &Namespace, address: SocketAddr) -> Result<u64, Fault> {
     let text = run(namespace, &["nft", "list", "table", "inet", "watch"], "")?;
     let wanted = format!("\"{address}\"");
@@ -108,11 +116,11 @@ fn run(namespace: &Namespace, line: &[&str], input: &str) -> Result<String, Faul
 }
 
 /// Counts before address translation (priority -100), and changes nothing.
-fn watch(ports: &[ServicePort]) -> String {
+fn counters(addresses: &[SocketAddr]) -> String {
     let mut text = String::from("table inet watch {\n");
     for hook in ["prerouting", "output"] {
         let _ = writeln!(text, "chain {hook} {{ type filter hook {hook} priority -300;");
-        for ServicePort { address, .. } in ports {
+        for address in addresses {
             let (family, ip, port) = (ip(address.is_ipv6()), address.ip(), address.port());
             let _ = writeln!(
                 text,

@@ -6,7 +6,7 @@ use posthaste_tests::{
     Family, Mesh, Pod, ServiceSpec, Sniffer,
     agent::wait_json,
     eventually,
-    kube_proxy::{Mode, ServicePort, dialled, ipvs_device, load},
+    kube_proxy::{Mode, ServicePort, dialled, ipvs_device, load, watch},
     mesh::NAMESPACE,
     objects, peer,
     site::FAMILIES,
@@ -18,6 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 const NEEDLE: &str = "through-the-service";
 /// Calls that leave none of two endpoints out.
 const CALLS: usize = 16;
+/// Port of tunnels.
+const TUNNEL: u16 = 15008;
 /// The CA behind a service, as in a cluster.
 const CA: &str = "10.96.200.1:15012";
 
@@ -30,6 +32,17 @@ struct Beside {
     service: ServiceSpec,
     // Last: pods end before the world.
     mesh: Mesh,
+}
+
+/// Sends what a pod has for the pods of a group through the namespace between them, as a node routes it, and not straight over the bridge.
+fn through_the_node(mesh: &Mesh, pod: &Pod, group: u8) {
+    for scope in ["all", "br0"] {
+        mesh.world.bridge().sysctl(&format!("net.ipv4.conf.{scope}.send_redirects"), "0").unwrap();
+    }
+    pod.namespace().sysctl("net.ipv6.conf.eth0.accept_redirects", "0").unwrap();
+    let routes =
+        format!("route add 10.77.{group}.0/24 via 10.77.0.1\nroute add fd77::{group}:0/112 via fd77::1\n");
+    pod.namespace().ip(&routes).unwrap();
 }
 
 impl Beside {
@@ -55,9 +68,14 @@ impl Beside {
             address: CA.parse().unwrap(),
             endpoints: vec![mesh.authority.address()],
         });
+        let tunnels = servers.iter().flat_map(|server| FAMILIES.map(|family| server.at(family, TUNNEL)));
+        let watched: Vec<SocketAddr> = ports.iter().map(|port| port.address).chain(tunnels).collect();
         for namespace in [mesh.a.site.namespace(), mesh.b.site.namespace(), mesh.world.bridge()] {
             load(namespace, mode, &ports).unwrap();
+            watch(namespace, &watched).unwrap();
         }
+        [&client, &bystander].into_iter().for_each(|pod| through_the_node(&mesh, pod, 3));
+        servers.iter().for_each(|pod| through_the_node(&mesh, pod, 2));
         for agent in [&mut mesh.a, &mut mesh.b] {
             agent.settings.ca_address = Some(format!("https://{CA}"));
         }
@@ -109,6 +127,13 @@ fn captured_beside(mode: Mode) {
             let endpoint = server.at(family, 8080).to_string();
             let is_it = |line: &Value| mentions(line, &[&hostname, &endpoint]);
             beside.mesh.a.wait_for_log("a call of the service at each endpoint", is_it).unwrap();
+            // The tunnel goes through the rules, which leave it alone: its mark is none of theirs, and its source stays.
+            let tunnels = dialled(beside.mesh.world.bridge(), server.at(family, TUNNEL)).unwrap();
+            assert!(tunnels > 0, "{mode:?} {family:?}: the tunnel went past the node");
+            let caller = format!("\"source\":{{\"address\":\"{}", beside.client.at(family, 0));
+            let caller = caller.trim_end_matches('0').to_owned();
+            let came = |line: &Value| mentions(line, &[&caller, &endpoint]);
+            beside.mesh.b.wait_for_log("the call with the caller's own address", came).unwrap();
         }
     }
     assert_eq!(sniffer.hits(), 0, "{mode:?}: {:?}", sniffer.seen());
