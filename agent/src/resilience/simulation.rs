@@ -15,7 +15,10 @@ use super::{
     retry::{Attempt, Decision, Failed, decide},
     stage::{MILLISECOND, SECOND, port, random},
 };
-use crate::snapshot::{ServicePort, TrafficPolicy, policy::RetryBudget};
+use crate::snapshot::{
+    ServicePort, TrafficPolicy,
+    policy::{Outliers, RetryBudget},
+};
 
 /// How an endpoint behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,6 +26,8 @@ enum Manner {
     Good,
     /// Answers 503 to this share of a thousand.
     Unavailable(u64),
+    /// Answers 502 to this share of a thousand.
+    BadGateway(u64),
     /// Resets after the request was sent.
     Resets,
     /// Refuses the connect.
@@ -40,7 +45,11 @@ struct Run<R> {
 
 impl<R: FnMut() -> u64> Run<R> {
     fn new(manners: &[Manner], random: R) -> Self {
-        let port = port(manners.len() as u32, TrafficPolicy::default());
+        Self::with(TrafficPolicy::default(), manners, random)
+    }
+
+    fn with(policy: TrafficPolicy, manners: &[Manner], random: R) -> Self {
+        let port = port(manners.len() as u32, policy);
         let budget = port.state.budget(&"shop".into(), &"web".into(), 0);
         Self {
             port,
@@ -83,16 +92,21 @@ impl<R: FnMut() -> u64> Run<R> {
                 load::penalise(&endpoint, now, load::Penalty { status: 503, ..Default::default() });
                 (Outcome::of_status(503), Err(Failed::Status(503)))
             }
+            Manner::BadGateway(share) if (self.random)() % 1000 < share => {
+                load::observe_failure(&endpoint, MILLISECOND / 10, now);
+                (Outcome::of_status(502), Err(Failed::Status(502)))
+            }
             Manner::Resets => (Outcome::GatewayFailure, Err(Failed::Sent)),
             Manner::Refuses => {
                 ejection::failed(&self.port, &endpoint, &EjectionPolicy::default(), now);
                 (Outcome::GatewayFailure, Err(Failed::NotSent))
             }
-            Manner::Good | Manner::Unavailable(_) => {
+            Manner::Good | Manner::Unavailable(_) | Manner::BadGateway(_) => {
                 load::observe_response(&endpoint, MILLISECOND, now);
                 (Outcome::Success, Ok(()))
             }
         };
+        load::observe_outcome(&endpoint, outcome, now);
         outlier::record(&self.port, &endpoint, outcome, result.is_ok().then_some(MILLISECOND), now);
         result
     }
@@ -106,7 +120,14 @@ impl<R: FnMut() -> u64> Run<R> {
 
 #[test]
 fn callers_see_none_of_one_bad_endpoint_in_three() {
-    for manner in [Manner::Unavailable(1000), Manner::Unavailable(500), Manner::Resets, Manner::Refuses] {
+    for manner in [
+        Manner::Unavailable(1000),
+        Manner::Unavailable(500),
+        Manner::BadGateway(1000),
+        Manner::BadGateway(300),
+        Manner::Resets,
+        Manner::Refuses,
+    ] {
         for (rate, seconds) in [(5, 2000), (50, 200), (1000, 30)] {
             let mut run = Run::new(&[Manner::Good, manner, Manner::Good], random(rate));
             let (requests, good) = run.go(seconds, rate);
@@ -121,9 +142,34 @@ fn callers_see_none_of_one_bad_endpoint_in_three() {
     }
 }
 
+/// Where nothing ejects: failing at once draws next to no requests, and what fails alike everywhere leaves all of them in use.
+#[test]
+fn failing_quickly_draws_no_requests() {
+    let outliers = Outliers { consecutive: 0, max_ejected_percent: 0, ..Outliers::default() };
+    let table = [
+        ("one of three", vec![Manner::BadGateway(1000), Manner::Good, Manner::Good], 0.0..=0.05),
+        ("two of three", vec![Manner::BadGateway(1000), Manner::BadGateway(1000), Manner::Good], 0.0..=0.2),
+        ("resets", vec![Manner::Resets, Manner::Good, Manner::Good], 0.0..=0.05),
+        ("all", vec![Manner::BadGateway(1000); 3], 0.3..=0.37),
+        ("one request of fifty, wherever it goes", vec![Manner::BadGateway(20); 3], 0.28..=0.38),
+        (
+            "one of a hundred, of one endpoint",
+            vec![Manner::BadGateway(10), Manner::Good, Manner::Good],
+            0.1..=0.33,
+        ),
+    ];
+    for (what, manners, share) in table {
+        let policy = TrafficPolicy { outliers, ..TrafficPolicy::default() };
+        let mut run = Run::with(policy, &manners, random(3));
+        run.go(60, 100);
+        let drawn = run.attempts[0] as f64 / run.attempts.iter().sum::<u64>() as f64;
+        assert!(share.contains(&drawn), "{what}: {:?}", run.attempts);
+    }
+}
+
 #[test]
 fn a_full_outage_stays_within_the_budget() {
-    for manner in [Manner::Unavailable(1000), Manner::Resets, Manner::Refuses] {
+    for manner in [Manner::Unavailable(1000), Manner::BadGateway(1000), Manner::Resets, Manner::Refuses] {
         let mut run = Run::new(&[manner; 3], random(9));
         let (requests, good) = run.go(60, 500);
         assert_eq!(good, 0);

@@ -45,6 +45,8 @@ pub struct EndpointLoad {
     pub response_at_ns: AtomicU64,
     /// It asked to be spared (429, 503, `Retry-After`, pushback) until then, nanoseconds; 0 when it did not.
     pub penalised_until_ns: AtomicU64,
+    /// The recent share of attempts that it failed, and when that was last updated; `resilience::load` packs them.
+    pub failing: AtomicU64,
     /// When it was first looked at, nanoseconds; 0 before, 1 where it was there before the agent. Slow start counts from it.
     pub since_ns: AtomicU64,
     /// What requests say about its health.

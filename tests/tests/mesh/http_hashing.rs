@@ -65,8 +65,10 @@ fn the_same_key_goes_to_the_same_endpoint() {
 
     // An endpoint fails: its keys move, the others stay.
     shop.plan(0, &answering(502));
-    shop.load(&Spec::requests(100, 3));
-    shop.wait_endpoint("shop-web", 0, "an ejection", |one| one["state"] != "healthy");
+    shop.wait_endpoint("shop-web", 0, "an ejection", |one| {
+        shop.load(&Spec::requests(30, 3));
+        one["state"] != "healthy"
+    });
     let after = homes();
     for (user, server) in &after {
         assert!(

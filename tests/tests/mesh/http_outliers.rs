@@ -4,7 +4,7 @@ use crate::http_shop::{Shop, answering, policy, slow};
 use posthaste_tests::{
     Running,
     peer::{
-        faulty::Plan,
+        faulty::{Plan, Trouble},
         load::{self, Spec},
     },
 };
@@ -104,15 +104,44 @@ fn endpoints_are_compared_and_panic_honours_no_ejection() {
     shop.wait_endpoint("rate-web", 0, "an ejection by success rate", ejected("success_rate"));
     drop(failing);
 
-    // Two of three are left, which is less than the threshold: all are used. (502 asks nobody to be spared, as 503 does.)
+    // Two of three are left, which is less than the threshold: all are used, as soon as it is forgiven that this one failed.
     shop.plan(0, &answering(502));
     let panicking = traffic(&shop, panic_web);
     shop.wait_endpoint("panic-web", 0, "an ejection", |one| one["state"] == "ejected");
     drop(panicking);
     assert_eq!(shop.endpoint("panic-web", 0).0["panic"], true);
     assert!(shop.mesh.a.cli(&["endpoints", "panic-web"]).unwrap().contains("ejections are not honoured"));
-    shop.forget();
-    shop.load_to(panic_web, &Spec::requests(60, 2));
-    assert!(shop.seen_by(0).requests > 5, "{:?}", shop.seen_by(0));
+    shop.plan(0, &Plan::default());
+    shop.wait_endpoint("panic-web", 0, "requests to the ejected one", |one| {
+        assert_eq!(one["state"], "ejected", "{one}");
+        shop.forget();
+        shop.load_to(panic_web, &Spec::requests(60, 2));
+        shop.seen_by(0).requests > 5
+    });
     assert_eq!(shop.endpoint("rate-web", 0).0["panic"], false);
+}
+
+/// An endpoint that is never ejected, and fails at once: that it is quick draws no requests.
+#[test]
+fn failing_quickly_draws_no_requests() {
+    let mut shop = Shop::start("http");
+    shop.put(policy("shop-web", detection(json!({}))));
+    for trouble in [answering(502), Plan::always(Trouble::ResetMidHead)] {
+        shop.plan(0, &trouble);
+        shop.forget();
+        let report = shop.load(&Spec::requests(600, 4));
+        let failed = shop.seen_by(0).requests;
+        assert!(
+            (1..90).contains(&failed) && report.status(200) == 600,
+            "{failed} of 600, {trouble:?}: {report:?}"
+        );
+        assert_eq!(shop.endpoint("shop-web", 0).1["state"], "healthy");
+    }
+    // It is well again, and gets its share as soon as that is forgiven.
+    shop.plan(0, &Plan::default());
+    shop.wait_endpoint("shop-web", 0, "its share", |_| {
+        shop.forget();
+        shop.load(&Spec::requests(90, 1));
+        shop.seen_by(0).requests > 15
+    });
 }

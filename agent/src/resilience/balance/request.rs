@@ -2,7 +2,7 @@
 //! consistent hashing. Pure. Constant time whatever the number of endpoints, a logarithm of it on the ring.
 //!
 //! An endpoint in slow start takes part in as many draws as its share says. One that asked to be spared counts as
-//! [`PENALTY`] times as slow. The first choice of a request may become the probe of a half-open endpoint.
+//! [`PENALTY`] times as slow, one that fails as many times as it takes attempts until one is good ([`load::cost`]). The first choice of a request may become the probe of a half-open endpoint.
 
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
@@ -173,7 +173,8 @@ impl Choice<'_> {
 /// endpoints would otherwise send every sequential request to the same one.
 fn score(load: &EndpointLoad, now_ns: u64) -> u64 {
     let slowness = (load::response_ns(load, now_ns) / QUICK_NS).checked_ilog2().map_or(0, |log| log + 1);
-    let penalty = if load::is_penalised(load, now_ns) { PENALTY } else { 1 };
+    let spared = if load::is_penalised(load, now_ns) { PENALTY * load::ONE } else { load::ONE };
+    let penalty = spared.max(load::cost(load, now_ns));
     let running = u64::from(load.requests.load(Relaxed)) + 1;
     running.saturating_mul(1 << slowness.min(30)).saturating_mul(penalty)
 }

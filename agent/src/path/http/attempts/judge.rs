@@ -195,8 +195,9 @@ impl Trial<'_> {
         });
     }
 
-    /// Tells the endpoint's health what happened.
+    /// Tells the endpoint's load and health what happened.
     fn learn(&self, outcome: Outcome, took_ns: Option<u64>, now_ns: u64) {
+        load::observe_outcome(&self.endpoint.load, outcome, now_ns);
         for ejection in outlier::record(&self.call.plan.port, &self.endpoint.load, outcome, took_ns, now_ns) {
             self.call.record.ejected(ejection.address, ejection.why.as_str(), ejection.until_ns);
         }
