@@ -72,6 +72,7 @@ fn what_is_ambiguous_reaches_nobody() {
     })
     .unwrap();
     bodies(&web, &server, to);
+    streams(&mut web, &server);
 }
 
 /// Bodies that turn out to be malformed when the head has gone on: the client is told, and the server never gets to an end.
@@ -100,4 +101,69 @@ fn bodies(web: &Web, server: &Faulty, to: SocketAddr) {
     assert_eq!(server.seen(&web.server).unwrap().ambiguous, 0);
     // The node goes on: a good request on a new connection.
     assert!(web.raw(to, "GET /size/3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").ends_with("sss"));
+}
+
+/// Requests of HTTP/2 that the library resets, each on a stream of its own of one connection: counted, logged, and seen by nobody.
+fn streams(web: &mut Web, server: &Faulty) {
+    const BROKEN: &str = "the request broke HTTP/2's rules";
+    let to = web.address(Some("kubernetes.io/h2c"), Family::V4);
+    let get = [(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/stream")];
+    let post = [(":method", "POST"), get[1], get[2], get[3], ("content-length", "3")];
+    let with = |more| [&get[..], &[more]].concat();
+    let heads = [
+        with(("connection", "close")),
+        with(("transfer-encoding", "chunked")),
+        with(("te", "gzip")),
+        with(("content-length", "1")),
+        with((":path", "/behind")),
+        get[1..].to_vec(),
+    ];
+    let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+    let mut sent = begin.clone();
+    for (stream, head) in (1..).step_by(2).zip(&heads) {
+        sent.extend(frame(1, 5, stream, &fields(head)));
+    }
+    // More content than announced.
+    let last = 2 * heads.len() as u32 + 1;
+    sent.extend([frame(1, 4, last, &fields(&post)), frame(0, 1, last, b"four")].concat());
+    // GOAWAY: with the last stream the connection ends.
+    sent.extend(frame(7, 0, 0, &[0; 8]));
+    let before = server.seen(&web.server).unwrap();
+    // Names in capitals and line ends in values end the connection.
+    let broken = [with(("X-Upper", "case")), with(("x", "a\r\nhost: other"))];
+    let broken = broken.map(|head| [&begin[..], &frame(1, 5, 1, &fields(&head))].concat());
+    for sent in [&sent].into_iter().chain(&broken) {
+        let (_, end) = peer::raw(&web.client, to, sent).unwrap();
+        assert_eq!(end, "eof", "{}", logs(&web.mesh));
+    }
+    let counts = || {
+        [BROKEN, "HTTP/2 protocol error"]
+            .map(|what| web.mesh.a.metrics().unwrap().sum(REFUSED, &[("what", what)]))
+    };
+    eventually("all of them to be counted", || {
+        let counts = counts();
+        holds(counts == [heads.len() as f64 + 1.0, 2.0], format!("{counts:?}"))
+    })
+    .unwrap();
+    eventually("a line for each in the access log", || {
+        let lines = web.mesh.a.access_log();
+        let count = lines.iter().filter(|line| line["what"] == BROKEN && line["flags"] == "DPE").count();
+        holds(count == heads.len() + 1, format!("{count}"))
+    })
+    .unwrap();
+    // The head of the last one was good: it may have begun its way, and has no end there.
+    let seen = server.seen(&web.server).unwrap();
+    assert_eq!((seen.requests, seen.ambiguous), (before.requests, 0), "{:?}", seen.targets);
+}
+
+/// RFC 9113, section 4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Literal fields that enter no table and are not compressed (RFC 7541, section 6.2.2).
+fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }

@@ -159,10 +159,7 @@ impl Trial<'_> {
         let broken = self.call.replay.failure().or(of_attempt)?;
         let text = format!("the request's body: {broken}");
         let flag = match broken {
-            BodyError::Malformed(what) => {
-                self.call.session.refused(400, what);
-                RequestFlag::Malformed
-            }
+            BodyError::Malformed(_) => RequestFlag::Malformed,
             _ => RequestFlag::ClientGone,
         };
         Some(Local::new(StatusCode::BAD_REQUEST, flag, text))

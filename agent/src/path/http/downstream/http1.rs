@@ -50,6 +50,9 @@ pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl F
         let mut work = Room::of(Rc::clone(&handler).handle(incoming, reply));
         poll_fn(|context| poll_work(&near, &mut work, leaving.as_mut(), context)).await;
         drop(work);
+        if let Some(what) = near.malformed.take() {
+            handler.malformed(&HeadError::malformed(400, what));
+        }
         match near.stage.get() {
             Stage::Answered { keep: true } if near.has_request() && !near.leaving.get() => {}
             Stage::Answered { .. } => return linger(&near).await,

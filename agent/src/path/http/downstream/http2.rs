@@ -1,21 +1,25 @@
 //! Serves the requests of one HTTP/2 connection (RFC 9113), each in a task of its own.
 //!
 //! `h2` speaks the protocol and keeps its limits: streams at once, windows, the size of heads, floods of resets and of
-//! CONTINUATION. What is malformed in its terms it answers with RST_STREAM or GOAWAY; [`head`] refuses the rest with 400.
+//! CONTINUATION. What is malformed in its terms it answers with RST_STREAM or GOAWAY, which is counted as well; [`head`] refuses the rest
+//! with 400.
 //!
 //! ```text
 //! head     a request's head in the form that requests have between both sides
 //! stream   what a request's task, its body and the reply share
 //! body     the request's body
+//! resets   how many requests `h2` refused
 //! reply    the way back
 //! ```
 
 mod body;
 mod head;
 mod reply;
+mod resets;
 mod stream;
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -39,6 +43,7 @@ use crate::{
 use body::RequestBody;
 use head::Said;
 pub(super) use reply::OverHttp2;
+use resets::Watched;
 use stream::Stream;
 
 /// Requests that a client may have under way on one connection; it waits with more. As Envoy's, since a client that keeps that many
@@ -53,6 +58,9 @@ const QUEUED: usize = 64 * 1024;
 const SMALL_FRAMES: usize = 16 << 20;
 /// Streams that were reset before we saw their request (CVE-2023-44487).
 const RESET_UNSEEN: usize = 100;
+
+/// What a request did that `h2` resets.
+const BROKEN: &str = "the request broke HTTP/2's rules";
 
 /// How much a client may send that nobody has taken yet, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +91,8 @@ where
 {
     let (near, flusher) = Coalesced::new(near, Rc::default());
     let mut pass = Pass::new(flusher);
+    let resets = Rc::default();
+    let near = Watched::new(near, Rc::clone(&resets));
     let mut handshake = Box::pin(builder(windows).handshake::<_, Bytes>(near));
     let shaken = poll_fn(|context| pass.poll_now(context, |context| handshake.as_mut().poll(context))).await;
     drop(handshake);
@@ -95,7 +105,9 @@ where
                     has_left = true;
                     connection.graceful_shutdown();
                 }
-                pass.poll(context, |context| poll_serve(&mut connection, &handler, context))
+                let served = pass.poll(context, |context| poll_serve(&mut connection, &handler, context));
+                tell_malformed(&*handler, &resets);
+                served
             })
             .await
         }
@@ -105,6 +117,13 @@ where
         && error.is_library()
     {
         handler.malformed(&HeadError::malformed(400, "HTTP/2 protocol error"));
+    }
+}
+
+/// Of requests that were reset for what they are.
+fn tell_malformed<H: Handler>(handler: &H, resets: &Cell<u32>) {
+    for _ in 0..resets.take() {
+        handler.malformed(&HeadError::malformed(400, BROKEN));
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Near {
     pub(super) leaving: Cell<bool>,
     /// How far the answer is.
     pub(super) stage: Cell<Stage>,
+    /// What is wrong with the request's body.
+    pub(super) malformed: Cell<Option<&'static str>>,
 }
 
 /// How far the answer to a request is.
@@ -55,6 +57,7 @@ impl Near {
             keeps_alive: Cell::new(false),
             leaving: Cell::new(false),
             stage: Cell::new(Stage::Waiting),
+            malformed: Cell::new(None),
         })
     }
 
@@ -148,8 +151,12 @@ impl BodySource for RequestBody {
         }
         let upgraded = Poll::Ready(Some(Err(BodyError::Cut("the connection was upgraded"))));
         let frame = ready!(self.near.read(|reader| reader.poll_body(context)).unwrap_or(upgraded));
-        if let Some(Ok(Frame::Data(data))) = &frame {
-            self.near.received.set(self.near.received.get() + data.len() as u64);
+        match &frame {
+            Some(Ok(Frame::Data(data))) => {
+                self.near.received.set(self.near.received.get() + data.len() as u64);
+            }
+            Some(Err(BodyError::Malformed(what))) => self.near.malformed.set(Some(*what)),
+            _ => {}
         }
         Poll::Ready(frame)
     }

@@ -9,7 +9,7 @@ use std::{
 use h2::RecvStream;
 use http::{HeaderMap, StatusCode};
 
-use super::stream::Stream;
+use super::{BROKEN, stream::Stream};
 use crate::{
     http1::allowed_trailers,
     path::http::{
@@ -104,7 +104,7 @@ impl BodySource for RequestBody {
 fn cut(error: &h2::Error) -> BodyError {
     match (error.is_reset(), error.is_remote()) {
         (true, true) => BodyError::Cut("the client reset the stream"),
-        (true, false) => BodyError::Malformed("the request broke HTTP/2's rules"),
+        (true, false) => BodyError::Malformed(BROKEN),
         (false, _) => BodyError::Cut("the client's connection ended"),
     }
 }

@@ -67,6 +67,7 @@ fn code(kind: u8, payload: &[u8]) -> u32 {
     u32::from_be_bytes(payload[at..at + 4].try_into().unwrap())
 }
 
+const BROKEN: &str = "the request broke HTTP/2's rules";
 const PROTOCOL_ERROR: u32 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -103,6 +104,7 @@ fn a_malformed_request_costs_its_stream_only() {
         raw.ask(stream, &GET, END_STREAM).await;
         assert_eq!(raw.next(&[HEADERS, RST_STREAM, GOAWAY]).await.unwrap().0, HEADERS);
         assert_eq!(served.site.outcomes.borrow().len(), 1, "no other request came to be handled");
+        assert_eq!(served.site.malformed.borrow().as_slice(), vec![BROKEN; table.len()]);
     });
 }
 
@@ -143,6 +145,36 @@ fn more_content_than_announced_is_no_request() {
         let (kind, _, payload) = raw.next(&[RST_STREAM, GOAWAY]).await.unwrap();
         assert_eq!((kind, code(kind, &payload)), (RST_STREAM, PROTOCOL_ERROR));
         until(|| served.site.dropped.get() == 1).await;
+        assert_eq!(served.site.malformed.borrow().as_slice(), [BROKEN]);
+    });
+}
+
+#[test]
+fn a_malformed_body_is_counted_once_also_when_the_answer_has_begun() {
+    on_worker(async {
+        let (mut client, near) = pair().await;
+        let served = Served::http1(near);
+        client
+            .write_all(b"POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await
+            .unwrap();
+        let mut head = [0; 15];
+        client.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        client.write_all(b"5\nhello").await.unwrap();
+        served.ended.await.unwrap();
+        assert_eq!(served.site.malformed.borrow().len(), 1);
+
+        let (mut raw, served) = Raw::begun().await;
+        let echo =
+            [&[(":method", "POST")], &GET[1..3], &[(":path", "/echo"), ("content-length", "3")]].concat();
+        raw.ask(1, &echo, 0).await;
+        assert_eq!(raw.next(&[HEADERS]).await.unwrap().1, 1);
+        raw.0.write_all(&frame(DATA, 0, 1, b"four")).await.unwrap();
+        let (kind, _, payload) = raw.next(&[RST_STREAM, GOAWAY]).await.unwrap();
+        assert_eq!((kind, code(kind, &payload)), (RST_STREAM, PROTOCOL_ERROR));
+        until(|| served.site.running.get() == 0).await;
+        assert_eq!(served.site.malformed.borrow().as_slice(), [BROKEN]);
     });
 }
 
@@ -159,6 +191,21 @@ fn a_broken_connection_is_said_and_counted() {
         served.ended.await.unwrap();
         until(|| served.site.dropped.get() == 1).await;
         assert_eq!(served.site.malformed.borrow().as_slice(), ["HTTP/2 protocol error"]);
+    });
+}
+
+#[test]
+fn fields_that_are_none_break_the_connection_and_are_counted() {
+    on_worker(async {
+        for field in [("X-Upper", "a"), ("x y", "a"), ("x", "a\r\nb: c"), ("x\0", "a"), ("x", "\0")] {
+            let (mut raw, served) = Raw::begun().await;
+            raw.ask(1, &[&GET[..], &[field]].concat(), END_STREAM).await;
+            let (_, _, payload) = raw.next(&[HEADERS, GOAWAY]).await.unwrap();
+            assert_eq!(code(GOAWAY, &payload), PROTOCOL_ERROR, "{field:?}");
+            served.ended.await.unwrap();
+            assert_eq!(served.site.malformed.borrow().as_slice(), ["HTTP/2 protocol error"], "{field:?}");
+            assert!(served.site.outcomes.borrow().is_empty());
+        }
     });
 }
 
