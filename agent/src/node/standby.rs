@@ -1,12 +1,13 @@
 //! One agent after the other (`--stand-by`): a new agent starts beside the old one, waits for its end, and takes over then. The turn
-//! is a lock on a file of the state folder, so that it passes on however the old one ends.
+//! is a lock on a file of the state folder, so that it passes on however the old one ends. One that ends in order serves until the new one
+//! does, and only then tells its clients to go: they find somebody to come back to.
 //!
 //! Whoever waits says so: it is alive and ready, since the update that started it must go on to end the old one.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,6 +15,7 @@ use std::{
 
 use hyper::StatusCode;
 use rustix::{fs::FlockOperation, io::Errno};
+use tokio::time::Instant;
 
 use crate::{
     config::AgentArguments,
@@ -44,9 +46,61 @@ pub enum StandbyError {
     Admin(#[from] AdminError),
 }
 
-/// The right to be the agent of this node, until it is dropped.
+/// Somebody who stands by has taken the lock by then.
+const TAKEN: Duration = Duration::from_millis(500);
+/// How long the next agent may take until it serves.
+const SERVES: Duration = Duration::from_secs(10);
+
+/// The right to be the agent of this node, until it is dropped or passed on. The locked file holds a number of the agent that served
+/// last.
 #[derive(Debug)]
-pub struct Turn(#[allow(dead_code, reason = "the lock lives as long as the open file")] File);
+pub struct Turn {
+    file: File,
+    number: u64,
+}
+
+impl Turn {
+    /// This agent serves all pods of the node from now on.
+    ///
+    /// # Errors
+    /// The file cannot be written: the agent before does not wait for this one.
+    pub fn serves(&self) -> io::Result<()> {
+        self.file.write_all_at(&self.number.to_be_bytes(), 0)
+    }
+
+    /// Passes it on to an agent that stands by, and waits until that one serves; whether there is one.
+    pub async fn pass_on(self) -> bool {
+        let begun = Instant::now();
+        // Again, so that what is there afterwards and is not ours came after.
+        let passed = self.serves().and_then(|()| Ok(rustix::fs::flock(&self.file, FlockOperation::Unlock)?));
+        if let Err(error) = passed {
+            tracing::warn!(%error, "the next agent begins when this one has ended");
+            return false;
+        }
+        while begun.elapsed() < SERVES {
+            tokio::time::sleep(PERIOD / 2).await;
+            if self.is_served_by_another() {
+                return true;
+            }
+            if begun.elapsed() > TAKEN && !self.is_taken() {
+                break;
+            }
+        }
+        false
+    }
+
+    fn is_served_by_another(&self) -> bool {
+        let mut number = [0; 8];
+        self.file.read_exact_at(&mut number, 0).is_ok() && u64::from_be_bytes(number) != self.number
+    }
+
+    /// Whoever tries at this very moment tries again.
+    fn is_taken(&self) -> bool {
+        let free = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockShared).is_ok();
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        !free
+    }
+}
 
 /// The turn, where `--stand-by` asks for one; waits for it.
 ///
@@ -83,12 +137,12 @@ pub async fn wait(state: &Path, admin_socket: &Path) -> Result<Turn, StandbyErro
     if server.is_some() {
         tracing::info!("the other agent has ended; taking over");
     }
-    Ok(Turn(file))
+    Ok(Turn { file, number: fastrand::u64(..) })
 }
 
 fn open(state: &Path, path: &Path) -> io::Result<File> {
     DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
 }
 
 /// Answers on the admin socket until it is dropped.
@@ -145,5 +199,34 @@ mod tests {
         drop(first);
         let turn = tokio::time::timeout(Duration::from_secs(20), second).await.unwrap().unwrap();
         assert!(turn.is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_passes_it_on_waits_until_the_next_one_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, socket) = (folder.path().join("state"), folder.path().join("admin.sock"));
+        let first = wait(&state, &socket).await.unwrap();
+        first.serves().unwrap();
+        let next = tokio::spawn({
+            let (state, socket) = (state.clone(), socket.clone());
+            async move { wait(&state, &socket).await.unwrap() }
+        });
+        let passing = tokio::spawn(first.pass_on());
+        let second = next.await.unwrap();
+        tokio::time::sleep(TAKEN * 2).await;
+        assert!(!passing.is_finished(), "it is taken, and not served");
+        second.serves().unwrap();
+        assert!(passing.await.unwrap());
+        // Nobody stands by.
+        assert!(!second.pass_on().await);
+        // One that stands by and dies before it serves.
+        let third = wait(&state, &socket).await.unwrap();
+        let next = tokio::spawn({
+            let (state, socket) = (state.clone(), socket.clone());
+            async move { wait(&state, &socket).await.unwrap() }
+        });
+        let passing = tokio::spawn(third.pass_on());
+        drop(next.await.unwrap());
+        assert!(!passing.await.unwrap());
     }
 }

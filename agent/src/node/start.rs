@@ -43,8 +43,6 @@ const NAMESPACE_THREADS: usize = 2;
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a worker may take to stop after its drain.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Workers that were told to stop have closed their listeners by then.
-const LISTENERS_CLOSE: Duration = Duration::from_millis(100);
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -297,6 +295,9 @@ impl Agent {
         }
         self.follow().await;
         self.publisher.set_ready();
+        if let Some(Err(error)) = self.turn.as_ref().map(Turn::serves) {
+            tracing::warn!(%error, "the agent before does not know that this one serves");
+        }
     }
 
     /// Makes certificates and the node follow the published snapshot.
@@ -332,16 +333,12 @@ impl Agent {
         tracing::info!("stopping");
         self.published.stop();
         let drain = self.arguments.drain;
-        if self.arguments.on_stop == OnStop::Release {
-            self.release_kernel();
-        } else if let Some(heartbeat) = self.kernel.heartbeat() {
-            heartbeat.stop();
+        match self.arguments.on_stop {
+            OnStop::Release => self.release_kernel(),
+            OnStop::Keep => self.pass_on().await,
         }
         for worker in self.workers.iter() {
             worker.tell(Command::Stop { drain });
-        }
-        if self.arguments.on_stop == OnStop::Keep {
-            self.pass_on().await;
         }
         let stuck = self.join_workers(drain + PATIENCE).await;
         if self.arguments.on_stop == OnStop::Release {
@@ -355,11 +352,19 @@ impl Agent {
         stuck.map_or(Ok(()), |index| Err(StartError::Worker(index, "did not stop")))
     }
 
-    /// Lets the next agent begin: no listener of ours is left, and open connections end beside it.
+    /// Serves until the next agent does, where one stands by; where there is none, the fail mode decides. Our listeners are closed by the
+    /// workers, and nothing is undone.
     async fn pass_on(&mut self) {
+        let passed_on = match self.turn.take() {
+            Some(turn) => turn.pass_on().await,
+            None => false,
+        };
+        if passed_on {
+            tracing::info!("another agent serves this node now");
+        } else if let Some(heartbeat) = self.kernel.heartbeat() {
+            heartbeat.stop();
+        }
         self.pods.leave();
-        sleep(LISTENERS_CLOSE).await;
-        self.turn = None;
     }
 
     /// Waits for the threads; which one has not ended by then.

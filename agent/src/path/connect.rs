@@ -30,7 +30,10 @@ use crate::{
         ewma,
     },
     snapshot::{Endpoint, LocalPod, ServicePort, Workload},
-    tunnel::{Incoming, Tunnel, reference},
+    tunnel::{
+        Incoming, Tunnel,
+        reference::{self, Carrier},
+    },
     worker::{PodHere, Worker},
 };
 
@@ -53,6 +56,15 @@ pub enum Far {
 }
 
 impl Far {
+    /// The tunnel below, where there is one.
+    #[must_use]
+    pub fn carrier(&self) -> Option<Carrier> {
+        match self {
+            Self::Stream { send, .. } => Some(send.carrier()),
+            Self::Socket(_) => None,
+        }
+    }
+
     /// The tunnel's socket, to ask the kernel about for as long as the tunnel stands.
     #[must_use]
     pub fn watch_tunnel(&self) -> Option<SocketWatch> {

@@ -143,7 +143,6 @@ impl Worker {
     fn drain(&self, within: Duration) {
         self.draining.send_replace(Some(within));
         self.upstream.drain();
-        self.pool.drain();
     }
 
     /// Opens a record.

@@ -68,7 +68,7 @@ impl PodHere {
         self.inherited.of(self.namespace.cookie(), key, now_ns)
     }
 
-    /// Runs an accept loop until [`PodHere::close`].
+    /// Runs an accept loop, which ends with [`PodHere::leaving`].
     pub(super) fn listen(&self, accepting: impl Future<Output = ()> + 'static) {
         self.listeners.borrow_mut().push(tokio::task::spawn_local(accepting).abort_handle());
     }
@@ -114,17 +114,17 @@ impl PodHere {
         *self.leaving.borrow()
     }
 
-    /// Accepts no more; what runs goes on.
+    /// Accepts no more than what waits; what runs goes on.
     pub(super) fn close(&self) {
         self.leaving.send_replace(true);
-        for listener in self.listeners.take() {
-            listener.abort();
-        }
     }
 
     /// Ends everything that runs: the pod is gone, and a socket of ours would keep its namespace alive.
     pub(super) fn abort(&self) {
         self.close();
+        for listener in self.listeners.take() {
+            listener.abort();
+        }
         self.tasks.abort();
     }
 }

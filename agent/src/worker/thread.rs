@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -33,6 +34,8 @@ use crate::{
 const PULSE: Duration = Duration::from_millis(250);
 /// How often what nobody needs any more is given back.
 const TIDY: Duration = Duration::from_secs(10);
+/// How often connections that are to end are counted.
+const COUNT: Duration = Duration::from_millis(20);
 /// Pause after `accept` failed for want of descriptors or memory.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
 
@@ -232,15 +235,21 @@ async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {
     }
     worker.drain(drain);
     let deadline = Instant::now() + drain;
-    while Instant::now() < deadline && pods.iter().any(|pod| pod.running() > 0) {
-        sleep(Duration::from_millis(20)).await;
+    // Once at least: what waits to be accepted is taken first.
+    loop {
+        sleep(COUNT).await;
+        if Instant::now() >= deadline || pods.iter().all(|pod| pod.running() == 0) {
+            break;
+        }
     }
+    // Not before: a request that came meanwhile may need a new stream.
+    worker.pool.drain();
     for pod in &pods {
         worker.close_records(pod, CloseReason::Shutdown);
         pod.abort();
     }
-    // Aborted tasks are dropped, and so recorded, when the runtime comes round to them.
-    tokio::task::yield_now().await;
+    // Aborted tasks are dropped, and so recorded, when the runtime comes round to them; tunnels say that they end.
+    sleep(COUNT).await;
 }
 
 type Arrive = fn(&Rc<Worker>, &Rc<PodHere>, TcpStream, SocketAddr);
@@ -253,9 +262,16 @@ fn listen(worker: &Rc<Worker>, pod: &Rc<PodHere>, listener: std::net::TcpListene
     }
 }
 
+/// Until the pod leaves or the worker stops, and nobody waits any more: closing the listener would reset them.
 async fn accept_all(listener: &TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHere>, arrive: Arrive) {
+    let mut leaving = pin!(pod.leaving());
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = leaving.as_mut() => return,
+        };
+        match accepted {
             Ok((near, client)) => arrive(worker, pod, near, client),
             // accept(2): an error of the new connection is reported here and is nobody else's concern.
             Err(error) if is_of_one_connection(&error) => {}

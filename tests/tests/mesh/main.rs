@@ -16,6 +16,7 @@ mod crash;
 mod dashboard;
 mod dashboard_refusals;
 mod dashboard_scene;
+mod drain;
 mod endings;
 mod explain;
 mod http2_requests;

@@ -163,11 +163,12 @@ async fn drive<S: Sealed>(
                 return Poll::Ready(end);
             }
             farewell = Some(end);
-            link.requests.take();
+            link.drain();
         }
         let worked = ready!(pass.poll(context, |context| {
             let worked = Pin::new(&mut connection).poll(context);
             link.settle();
+            link.look_for_farewell();
             worked
         }));
         let drained = link.requests.borrow().is_none();
@@ -177,11 +178,23 @@ async fn drive<S: Sealed>(
         })
     })
     .await;
-    link.requests.take();
+    link.drain();
     link.life.set_end(end);
 }
 
 impl Link {
+    fn drain(&self) {
+        self.requests.take();
+        self.life.leaving.set(true);
+    }
+
+    /// Sees whether the peer has said GOAWAY.
+    fn look_for_farewell(&self) {
+        if self.settled.get() && !self.life.leaving.get() && self.room().is_none() {
+            self.life.leaving.set(true);
+        }
+    }
+
     /// Sees whether the peer's settings have come.
     fn settle(&self) {
         let allowed =
@@ -233,7 +246,7 @@ impl Tunnel for ReferenceTunnel {
     }
 
     fn drain(&self) {
-        self.0.requests.take();
+        self.0.drain();
     }
 
     fn closed(&self) -> impl Future<Output = TunnelEnd> + 'static + use<> {
@@ -268,7 +281,7 @@ impl ReferenceTunnel {
     /// Ends it at once, with all its streams.
     pub fn cut(&self, why: Arc<str>) {
         self.0.life.set_end(TunnelEnd::Broken(why));
-        self.0.requests.take();
+        self.0.drain();
         self.0.cut.notify_one();
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Life {
     pub(super) open: Cell<usize>,
     pub(super) opened: Cell<u64>,
     pub(super) counters: Rc<Counters>,
+    /// No stream is begun any more.
+    pub(super) leaving: Cell<bool>,
     end: RefCell<Option<TunnelEnd>>,
     changed: Notify,
 }
@@ -77,12 +79,34 @@ impl Life {
     }
 }
 
+/// The tunnel below a stream, for whoever keeps the stream for later.
+#[derive(Clone)]
+pub struct Carrier(Rc<Life>);
+
+impl Carrier {
+    /// Whether it goes away, or is gone: it was drained, or its peer said GOAWAY. What is under way on it may finish.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.get() || self.0.end.borrow().is_some()
+    }
+}
+
+impl std::fmt::Debug for Carrier {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Carrier").field("is_leaving", &self.is_leaving()).finish()
+    }
+}
+
 /// A stream counts while this lives.
 pub struct Entered(Rc<Life>);
 
 impl Entered {
     pub(super) fn life(&self) -> &Life {
         &self.0
+    }
+
+    pub(super) fn carrier(&self) -> Carrier {
+        Carrier(Rc::clone(&self.0))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
-use super::drive::{Entered, Life};
+use super::drive::{Carrier, Entered, Life};
 use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
 
 /// What both halves hold; with the last of them the stream is no longer counted.
@@ -76,6 +76,14 @@ pub fn both(
 
 /// To the peer.
 pub struct ReferenceSend(pub(super) Rc<Shared>);
+
+impl ReferenceSend {
+    /// The tunnel below.
+    #[must_use]
+    pub fn carrier(&self) -> Carrier {
+        self.0.entered.carrier()
+    }
+}
 
 impl SendHalf for ReferenceSend {
     fn poll_capacity(

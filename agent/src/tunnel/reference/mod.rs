@@ -11,6 +11,6 @@ mod server;
 mod tests;
 
 pub use client::{Begun, Driving, ReferenceAnswer, ReferenceTunnel, connect, establish};
-pub use drive::Entered;
+pub use drive::{Carrier, Entered};
 pub use halves::{ReferenceReceive, ReferenceSend, both};
 pub use server::{ReferenceIncoming, ServeError, serve};

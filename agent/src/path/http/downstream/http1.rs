@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{Method, Request, Response, StatusCode, Version};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::{
     Handler, Incoming, Reply,
@@ -30,14 +30,19 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// How long a client that sends nothing keeps its connection when we leave. A request that comes in this time is answered, with
+/// `connection: close`; one that is on its way while a connection is closed would be lost.
+const LEAVE: Duration = Duration::from_secs(1);
+
 /// Serves a connection until the client closes it or may not use it further, or `leaving`
-/// resolves: then the running request is finished and the connection closed.
+/// resolves: then the running request is finished, or one more awaited for [`LEAVE`], and the connection closed.
 pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl Future<Output = ()>) {
     let reader = Reader::new(wire.source, Limits::default());
     let near = Near::new(reader, Writer::new(wire.sink));
     let mut leaving = pin!(leaving);
+    let mut patience = None;
     loop {
-        let head = match poll_fn(|context| poll_head(&near, leaving.as_mut(), context)).await {
+        let head = match poll_fn(|context| poll_head(&near, leaving.as_mut(), &mut patience, context)).await {
             Ok(Some(head)) => head,
             Ok(None) => return linger(&near).await,
             Err(error) if error.fault == HeadFault::Malformed => {
@@ -66,13 +71,18 @@ pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl F
 fn poll_head(
     near: &Near,
     leaving: Pin<&mut impl Future<Output = ()>>,
+    patience: &mut Option<Pin<Box<Sleep>>>,
     context: &mut Context<'_>,
 ) -> Poll<Result<Option<RequestHead>, HeadError>> {
     if let Some(Poll::Ready(head)) = near.read(|reader| reader.poll_request(context)) {
         return Poll::Ready(head);
     }
     note_leaving(near, leaving, context);
-    if near.leaving.get() { Poll::Ready(Ok(None)) } else { Poll::Pending }
+    if !near.leaving.get() {
+        return Poll::Pending;
+    }
+    let patience = patience.get_or_insert_with(|| Box::pin(sleep(LEAVE)));
+    patience.as_mut().poll(context).map(|()| Ok(None))
 }
 
 /// A future that has resolved is not asked again.

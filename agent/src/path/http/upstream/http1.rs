@@ -68,6 +68,7 @@ pub(super) async fn send(
                 security: reached.security,
                 peer: reached.peer,
                 watch: reached.watch,
+                carrier: reached.carrier,
                 permit: Rc::new(reached.permit),
             };
             let reader = Reader::new(reached.wire.source, Limits::default());

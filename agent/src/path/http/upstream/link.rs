@@ -13,7 +13,7 @@ use crate::{
     },
     resilience::limits,
     snapshot::{Endpoint, ServicePort, SpiffeId},
-    tunnel::RetryMark,
+    tunnel::{RetryMark, reference::Carrier},
 };
 
 /// A new connection.
@@ -26,6 +26,8 @@ pub(super) struct Reached {
     pub(super) peer: Option<SpiffeId>,
     /// Its socket, or that of its tunnel. Behind a pointer, since a request's future has it several times.
     pub(super) watch: Option<Rc<SocketWatch>>,
+    /// The tunnel below.
+    pub(super) carrier: Option<Carrier>,
     /// Counts on the service's connections; to be kept for as long as the connection.
     pub(super) permit: limits::Permit,
 }
@@ -56,10 +58,10 @@ pub(super) async fn reach(
     let dialled = Box::pin(journey.to_endpoint(endpoint.address, endpoint.workload.as_ref())).await;
     let Dialled { far, took, security, peer } = dialled.map_err(error_of)?;
     let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-    let tunnel = far.watch_tunnel();
+    let (tunnel, carrier) = (far.watch_tunnel(), far.carrier());
     let wire = Wire::of_far(far);
     let watch = tunnel.or_else(|| wire.watch()).map(Rc::new);
-    Ok(Reached { wire, took_ns, made_ns: monotonic_ns(), security, peer, watch, permit })
+    Ok(Reached { wire, took_ns, made_ns: monotonic_ns(), security, peer, watch, carrier, permit })
 }
 
 /// For one more connection of the service. Where it has all that it may have, one that is idle makes room.

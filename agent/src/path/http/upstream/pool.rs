@@ -24,6 +24,7 @@ use crate::{
     },
     resilience::limits,
     snapshot::{Endpoint, ServicePort, ServiceState, Shared, SpiffeId, policy::KeepAlive},
+    tunnel::reference::Carrier,
 };
 
 /// A request that must not be sent twice takes only a connection that was used so recently, nanoseconds: the older one is, the
@@ -83,11 +84,18 @@ pub(super) struct About {
     pub(super) peer: Option<SpiffeId>,
     /// Its socket, or that of its tunnel. Behind a pointer, since a request's future has it several times.
     pub(super) watch: Option<Rc<SocketWatch>>,
+    /// The tunnel below.
+    pub(super) carrier: Option<Carrier>,
     /// Counts on the connections of the service that used it last.
     pub(super) permit: Rc<limits::Permit>,
 }
 
 impl About {
+    /// Whether the tunnel below takes nothing new, so that its end is near.
+    fn is_carried_away(&self) -> bool {
+        self.carrier.as_ref().is_some_and(Carrier::is_leaving)
+    }
+
     /// From now on it is used for this service, whichever it was opened for: endpoints may be behind several.
     ///
     /// # Errors
@@ -213,10 +221,15 @@ impl Place {
     ) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle.pop() {
-            if connection.is_stale(now_ns) {
+            if connection.is_old(now_ns) {
                 // Those below are older still.
                 idle.clear();
                 return None;
+            }
+            if connection.about.is_carried_away() {
+                // A peer that has gone needs no end.
+                let _ = connection.writer.finish();
+                continue;
             }
             if connection.reader.poll_idle(context).is_ready() {
                 continue;
@@ -239,7 +252,13 @@ impl Place {
         let room = self.idle.borrow().len() < about.keep.idle_connections as usize;
         let worn = about.keep.requests > 0 && about.requests >= about.keep.requests;
         let old = now_ns.saturating_sub(about.made_ns) >= LONGEST_NS;
-        if self.closed.get() || !room || worn || old || !owner.watch(&mut connection) {
+        if self.closed.get()
+            || !room
+            || worn
+            || old
+            || about.is_carried_away()
+            || !owner.watch(&mut connection)
+        {
             // A peer that has gone needs no end.
             let _ = connection.writer.finish();
             return;
@@ -263,6 +282,10 @@ impl Place {
 
 impl Connection {
     fn is_stale(&self, now_ns: u64) -> bool {
+        self.is_old(now_ns) || self.about.is_carried_away()
+    }
+
+    fn is_old(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.about.used_ns) >= self.about.keep.idle_ns
     }
 }

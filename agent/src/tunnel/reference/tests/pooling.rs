@@ -61,13 +61,15 @@ fn a_goaway_ends_nothing_that_runs() {
     on_worker(async {
         let world = World::new(Settings::default()).await;
         let mut old = world.open("echo").await.unwrap();
+        let carrier = old.send.carrier();
+        assert!(!carrier.is_leaving());
         world.drain.notify_waiters();
         let first = world.last.borrow().clone().unwrap();
-        while !first.is_leaving() {
+        while !first.is_leaving() || !carrier.is_leaving() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let _new = world.open("echo").await.unwrap();
-        assert_eq!(world.dials.get(), 2);
+        let new = world.open("echo").await.unwrap();
+        assert_eq!((world.dials.get(), new.send.carrier().is_leaving()), (2, false));
         write(&mut old.send, Bytes::from_static(b"still")).await.unwrap();
         old.send.finish().unwrap();
         assert_eq!(read_all(&mut old.receive).await.unwrap(), b"still");
@@ -105,11 +107,12 @@ fn draining_and_forgetting_close_after_the_last_stream() {
     on_worker(async {
         let world = World::new(Settings::default()).await;
         let opened = world.open("echo").await.unwrap();
-        let first = world.last.borrow().clone().unwrap();
+        let (first, carrier) = (world.last.borrow().clone().unwrap(), opened.send.carrier());
         world.pool.forget_identity(&world.key().identity, "1");
         assert_eq!(world.pool.size(), (1, 1), "that is the serial in use");
         world.pool.forget(1);
         assert_eq!((world.pool.size(), first.streams()), ((0, 0), 1));
+        assert!(carrier.is_leaving(), "whoever keeps the stream for later shall let it go");
         drop(opened);
         assert_eq!(first.closed().await, crate::tunnel::TunnelEnd::Drained);
         world.pool.drain();

@@ -12,7 +12,7 @@ use crate::{
     snapshot::{Endpoint, ServicePort, SpiffeId, policy::KeepAlive},
     tunnel::{
         OpenError, RetryMark, Settings, Tunnel,
-        reference::{self, Driving, ReferenceTunnel},
+        reference::{self, Carrier, Driving, ReferenceTunnel},
         stream::Sealed,
     },
 };
@@ -37,6 +37,8 @@ pub(in crate::path::http::upstream) struct Connection {
     pub(super) peer: Option<SpiffeId>,
     /// Its socket, or that of its tunnel. Behind a pointer, since a request's future has it several times.
     pub(super) watch: Option<Rc<SocketWatch>>,
+    /// The tunnel below.
+    carrier: Option<Carrier>,
     /// Requests that it was given.
     pub(super) requests: Cell<u32>,
     made_ns: u64,
@@ -84,7 +86,8 @@ pub(super) async fn dial(
     let tunnel = Box::pin(established).await?;
     let (security, peer) = (reached.security, reached.peer);
     let connection = Connection::new(tunnel, security, peer, keep, reached.made_ns);
-    Ok((Connection { watch: reached.watch, ..connection }, reached.took_ns))
+    let (watch, carrier) = (reached.watch, reached.carrier);
+    Ok((Connection { watch, carrier, ..connection }, reached.took_ns))
 }
 
 pub(super) async fn establish<S: Sealed>(
@@ -115,14 +118,15 @@ impl Connection {
         keep: KeepAlive,
         made_ns: u64,
     ) -> Self {
-        Self { tunnel, security, peer, watch: None, requests: Cell::new(0), made_ns, keep }
+        Self { tunnel, security, peer, watch: None, carrier: None, requests: Cell::new(0), made_ns, keep }
     }
 
-    /// Whether more requests may come, now or later. Its age, its use or the endpoint's GOAWAY end that.
+    /// Whether more requests may come, now or later. Its age, its use, the endpoint's GOAWAY or that of the tunnel below end that.
     pub(super) fn is_usable(&self, now_ns: u64) -> bool {
         let worn = self.keep.requests > 0 && self.requests.get() >= self.keep.requests;
         let old = now_ns.saturating_sub(self.made_ns) >= LONGEST_NS;
-        !worn && !old && !self.tunnel.is_leaving()
+        let carried_away = self.carrier.as_ref().is_some_and(Carrier::is_leaving);
+        !worn && !old && !carried_away && !self.tunnel.is_leaving()
     }
 
     /// Whether one more request may start now.

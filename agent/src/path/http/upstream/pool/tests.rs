@@ -52,6 +52,7 @@ impl Bench {
         let permit = limits::try_connection(&state, &policy::Limits::default()).unwrap();
         let about = About {
             watch: None,
+            carrier: None,
             made_ns: now(),
             used_ns: 0,
             requests: 0,
