@@ -109,7 +109,8 @@ fn descriptors_return_to_where_they_were() {
     }
     eventually("descriptors to return to where they were", || {
         let now = count();
-        let returned = now.iter().zip(settled).all(|(now, before)| *now <= before + 8);
+        // Tunnels and sockets made ahead of need may be some more, by how the crowds came; three thousand connections leave none.
+        let returned = now.iter().zip(settled).all(|(now, before)| *now <= before + 30);
         holds(returned, format!("{settled:?}, now {now:?}"))
     })
     .unwrap();
