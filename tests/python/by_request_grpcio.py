@@ -15,6 +15,7 @@ from checks import same
 
 CHANNEL = grpc.insecure_channel(sys.argv[1])
 UNARY = {name: CHANNEL.unary_unary(f"/test.Echo/{name}") for name in ("Name", "Unless", "Slow", "End")}
+HALF = CHANNEL.unary_stream("/test.Echo/Half")
 DRIP = CHANNEL.unary_stream("/test.Echo/Drip")
 BOTH = CHANNEL.stream_stream("/test.Echo/Both")
 
@@ -70,11 +71,30 @@ def streams_go_on_beside_calls():
     same(list(stream), [])
 
 
-def a_server_that_ends_is_not_missed():
-    """Calls under way there are told so, those after it do not notice."""
-    # It may still be left alone for what it did before.
+def wait_for_one():
+    """It may still be left alone for what it did before."""
     while not many(20)[b"one"]:
         time.sleep(0.2)
+
+
+def a_server_that_cannot_end_its_answers_is_left_alone():
+    """That they begin well does not hide it."""
+    wait_for_one()
+    failed = 0
+    for _ in range(40):
+        for stream in [HALF(b"one", timeout=20) for _ in range(10)]:
+            try:
+                same(list(stream), [b"two"])
+            except grpc.RpcError as error:
+                same(error.code(), grpc.StatusCode.UNAVAILABLE)
+                failed += 1
+    if not 1 <= failed <= 60:
+        raise AssertionError(f"{failed} of 400 failed")
+
+
+def a_server_that_ends_is_not_missed():
+    """Calls under way there are told so, those after it do not notice."""
+    wait_for_one()
     turns = [queue.Queue() for _ in range(20)]
     streams = [BOTH(iter(turn.get, None), timeout=60) for turn in turns]
     for turn, stream in zip(turns, streams):
@@ -99,6 +119,7 @@ checks.run(
         a_call_that_fails_is_tried_elsewhere,
         the_time_of_the_route_is_a_deadline,
         streams_go_on_beside_calls,
+        a_server_that_cannot_end_its_answers_is_left_alone,
         a_server_that_ends_is_not_missed,
     ]
 )

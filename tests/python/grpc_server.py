@@ -70,6 +70,13 @@ def unless(request, context):
     return NAME
 
 
+def half(request, context):
+    """The server of that name begins its answer and cannot end it."""
+    yield NAME
+    if request == NAME:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "no more")
+
+
 def end(request, context):
     """The server of that name ends at once."""
     if request == NAME:
@@ -88,6 +95,7 @@ METHODS = {
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
     "Name": grpc.unary_unary_rpc_method_handler(name),
     "Unless": grpc.unary_unary_rpc_method_handler(unless),
+    "Half": grpc.unary_stream_rpc_method_handler(half),
     "End": grpc.unary_unary_rpc_method_handler(end),
     "Metadata": grpc.unary_unary_rpc_method_handler(metadata),
 }

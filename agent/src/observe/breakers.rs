@@ -61,7 +61,7 @@ fn balancer(balancer: &Balancer) -> String {
 /// What is under way, and its limit.
 fn running(port: &ServicePort) -> [(&'static str, u32, u32); 4] {
     let now = &port.state.running;
-    let Limits { connections, pending, requests, retries } = port.policy.limits;
+    let Limits { connections, pending, requests, retries, .. } = port.policy.limits;
     [
         ("connections", now.connections.load(Relaxed), connections),
         ("pending", now.pending.load(Relaxed), pending),

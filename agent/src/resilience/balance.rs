@@ -47,6 +47,12 @@ impl Outstanding {
         Self::counting(load, |load| &load.requests)
     }
 
+    /// Of the endpoint.
+    #[must_use]
+    pub fn load(&self) -> &EndpointLoad {
+        &self.load
+    }
+
     fn counting(load: &Shared<EndpointLoad>, counter: fn(&EndpointLoad) -> &AtomicU32) -> Self {
         counter(load).fetch_add(1, Relaxed);
         Self { load: load.clone(), counter }

@@ -34,6 +34,15 @@ impl Overflow {
     }
 }
 
+/// The word for a request's body that is longer than the policy allows.
+pub const REQUEST_BODY: &str = "request_body_bytes";
+
+/// Bytes that a request's body may have; none where there is no limit.
+#[must_use]
+pub fn body_bytes(limits: &Limits) -> Option<u64> {
+    Some(limits.request_body_bytes).filter(|most| *most > 0)
+}
+
 /// Counts one until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
@@ -131,7 +140,7 @@ mod tests {
 
     #[test]
     fn each_limit_is_its_own() {
-        let limits = Limits { connections: 1, pending: 2, requests: 3, retries: 0 };
+        let limits = Limits { connections: 1, pending: 2, requests: 3, retries: 0, ..Limits::default() };
         let state = Shared::<ServiceState>::default();
         for ((kind, overflow), most) in KINDS.into_iter().zip([1, 2, 3, 0]) {
             let held: Vec<Permit> = (0..most).map(|_| kind(&state, &limits).unwrap()).collect();
@@ -163,7 +172,13 @@ mod tests {
     proptest! {
         #[test]
         fn permits_return_to_none(steps in proptest::collection::vec((0usize..4, any::<bool>()), 0..200), most in 0u32..5) {
-            let limits = Limits { connections: most, pending: most, requests: most, retries: most };
+            let limits = Limits {
+                connections: most,
+                pending: most,
+                requests: most,
+                retries: most,
+                ..Limits::default()
+            };
             let state = Shared::<ServiceState>::default();
             let mut held: [Vec<Permit>; 4] = Default::default();
             for (kind, take) in steps {

@@ -37,6 +37,8 @@ pub enum Outcome {
     ClientError,
     /// 429: says nothing of its health.
     Overload,
+    /// An answer has begun whose end says how it went (gRPC). Only its time counts, and it is as good for a probe.
+    Begun,
 }
 
 impl Outcome {
@@ -202,7 +204,7 @@ fn count(port: &ServicePort, endpoint: &EndpointLoad, outcome: Outcome, now_ns: 
             let eject_it = most > 0 && failures >= most;
             eject_it.then(|| eject(port, endpoint, Why::ConsecutiveFailures, now_ns)).flatten()
         }
-        Outcome::Overload => None,
+        Outcome::Overload | Outcome::Begun => None,
         _ => {
             clear(failures);
             None

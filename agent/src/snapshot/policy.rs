@@ -106,6 +106,8 @@ pub struct Limits {
     pub requests: u32,
     /// Retries and hedges under way.
     pub retries: u32,
+    /// Bytes of one request's body; 0 is without limit.
+    pub request_body_bytes: u64,
 }
 
 /// Retries that a calling workload may add to its requests to a service (Gateway API `retryConstraint`).
@@ -181,7 +183,7 @@ impl Default for Outliers {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, pending: 1024, requests: 8192, retries: 64 }
+        Self { connections: 4096, pending: 1024, requests: 8192, retries: 64, request_body_bytes: 0 }
     }
 }
 

@@ -73,6 +73,36 @@ fn what_is_above_a_limit_is_refused_at_once() {
 }
 
 #[test]
+fn a_body_that_is_too_long_is_refused() {
+    let mut shop = Shop::start("http");
+    shop.put(policy("shop-web", json!({"limits": {"requestBodyBytes": 1000}})));
+    let body = "x".repeat(1001);
+    let put = |more: &[&str]| shop.ask(shop.service, "/", &[&["-X", "PUT"], more].concat());
+    assert_eq!(put(&["-d", &body[1..]]).status, 200, "{}", shop.logs());
+    shop.forget();
+    let announced = put(&["-d", &body]);
+    assert_eq!((announced.status, &*announced.flag()), (413, "UO"), "{announced:?}");
+    assert!(
+        announced.body.contains("at most 1000 bytes") && announced.body.contains("`request_body_bytes`"),
+        "{announced:?}"
+    );
+    assert_eq!(shop.seen().0, 0);
+    // One that does not say how long it is: found out on its way, and tried once.
+    let chunked = put(&["-H", "transfer-encoding: chunked", "-d", &body]);
+    assert_eq!((chunked.status, &*chunked.flag()), (413, "UO"), "{chunked:?}");
+    let over_http2 =
+        Spec { method: "PUT".to_owned(), body: 1001, http2: true, streams: 2, ..Spec::requests(4, 1) };
+    assert_eq!(shop.load(&over_http2).status(413), 4);
+    assert_eq!(shop.count(OVERFLOW, &[("limit", "request_body_bytes")]), 6.0, "{}", shop.logs());
+    let line = shop.line("the limit", |line| line["limit"] == "request_body_bytes");
+    assert_eq!((&line["flags"], &line["status"]), (&json!("UO"), &json!(413)), "{line}");
+    assert!(
+        (0..3).all(|server| shop.endpoint("shop-web", server).1["state"] == "healthy"),
+        "no fault of theirs"
+    );
+}
+
+#[test]
 fn one_pod_cannot_take_more_than_its_bulkhead() {
     let mut shop = Shop::start("http");
     let neighbour = shop.mesh.pod("a", "neighbour").unwrap();

@@ -72,7 +72,8 @@ impl Local {
 /// The header or trailer that ends a gRPC call.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// gRPC status code for an HTTP status (gRPC's "HTTP to gRPC Status Code Mapping"; 504 is our own deadline).
+/// gRPC status code for an HTTP status (gRPC's "HTTP to gRPC Status Code Mapping"; 504 is our own deadline, 413 a message that is too
+/// long, for which gRPC has RESOURCE_EXHAUSTED).
 #[must_use]
 pub fn grpc_status_of(status: StatusCode) -> u16 {
     match status.as_u16() {
@@ -81,6 +82,7 @@ pub fn grpc_status_of(status: StatusCode) -> u16 {
         403 => 7,
         404 => 12,
         504 => 4,
+        413 => 8,
         429 | 502 | 503 => 14,
         _ => 2,
     }
@@ -140,5 +142,6 @@ mod tests {
             assert_eq!(grpc_status(&headers), Some(code), "{text}");
         }
         assert_eq!(grpc_status_of(StatusCode::GATEWAY_TIMEOUT), 4);
+        assert_eq!(grpc_status_of(StatusCode::PAYLOAD_TOO_LARGE), 8, "RESOURCE_EXHAUSTED");
     }
 }

@@ -59,8 +59,6 @@ pub struct Call<'a> {
 
 /// An endpoint's answer, chosen to be the caller's.
 pub struct Answered {
-    /// Who answered.
-    pub(super) endpoint: SocketAddr,
     pub(super) response: Response<Body>,
     pub(super) sending: Option<Sending>,
     pub(super) upgraded: Option<Upgraded>,

@@ -34,9 +34,6 @@ pub enum BodyError {
     /// It is longer than allowed.
     #[error("longer than {0} bytes")]
     TooLong(u64),
-    /// We gave up: a deadline passed or the exchange was cancelled.
-    #[error("cancelled: {0}")]
-    Cancelled(&'static str),
 }
 
 /// Where a body comes from. A source gives window back to its peer when it is asked for the next frame, so a consumer

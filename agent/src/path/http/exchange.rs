@@ -16,7 +16,7 @@ use super::{
     allowance::PodAllowance,
     answer::{self, Local},
     attempts::{self, Answered, Call},
-    body::Body,
+    body::{Body, BodyError},
     downstream::{Incoming, Replied, Reply, ReplyOutcome},
     head, mirror,
     plan::{self, Decision, Plan},
@@ -29,7 +29,7 @@ use crate::{
         requests::{RefusedRequest, RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
     },
     path::identify,
-    resilience::{budget::Budget, bulkhead, deadline::Deadline, limits},
+    resilience::{budget::Budget, bulkhead, deadline::Deadline, limits, outlier::Outcome},
     snapshot::{LocalPod, ServicePort, Snapshot},
     worker::{PodHere, Worker},
 };
@@ -127,7 +127,7 @@ pub async fn exchange(session: &Session, incoming: Incoming, reply: Reply) {
     };
     plan.name().into_iter().for_each(|name| record.route(name));
     record.service(&plan.port);
-    let _admitted = match admit(&here, &plan, &record) {
+    let _admitted = match admit(&here, &plan, asked.body.remaining(), &record) {
         Ok(admitted) => admitted,
         Err(local) => return refuse(session, reply, &record, &local, grpc).await,
     };
@@ -207,7 +207,11 @@ impl Asked {
             record,
             idempotent: head::is_idempotent(&self.parts.method, self.grpc),
             parts: self.parts,
-            replay: Replay::new(self.body, PodAllowance::new(here, record)),
+            replay: Replay::new(
+                self.body,
+                limits::body_bytes(&plan.port.policy.limits),
+                PodAllowance::new(here, record),
+            ),
             http2: self.http2,
             grpc: self.grpc,
             upgrade: self.upgrade,
@@ -226,7 +230,18 @@ struct Admitted {
     _service: limits::Permit,
 }
 
-fn admit(here: &Arc<LocalPod>, plan: &Plan, record: &RequestRecord) -> Result<Admitted, Local> {
+/// `length` is that of the body, where it is known.
+fn admit(
+    here: &Arc<LocalPod>,
+    plan: &Plan,
+    length: Option<u64>,
+    record: &RequestRecord,
+) -> Result<Admitted, Local> {
+    let most = limits::body_bytes(&plan.port.policy.limits);
+    if let Some(most) = most.filter(|most| length.is_some_and(|length| length > *most)) {
+        record.overflow(limits::REQUEST_BODY);
+        return Err(body_is_too_long(&plan.port, most));
+    }
     let pod = bulkhead::try_request(&here.load, &here.bulkhead).map_err(|limit| {
         record.overflow(limit.as_str());
         pod_is_full(here, limit)
@@ -249,13 +264,21 @@ pub fn service_is_full(port: &ServicePort, limit: limits::Overflow) -> Local {
     full(format!("{} has reached the limit `{}` on this node", port.hostname, limit.as_str()))
 }
 
+/// What a request is told whose body is longer than the service's policy allows.
+pub fn body_is_too_long(port: &ServicePort, most: u64) -> Local {
+    let name = limits::REQUEST_BODY;
+    let text =
+        format!("{} takes at most {most} bytes in a request's body (its limit `{name}`)", port.hostname);
+    Local::new(StatusCode::PAYLOAD_TOO_LARGE, RequestFlag::Overflow, text)
+}
+
 fn full(text: String) -> Local {
     Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::Overflow, text)
 }
 
 /// Hands the answer of an endpoint to the application.
 async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
-    let Answered { endpoint, mut response, sending, upgraded, outstanding } = answered;
+    let Answered { mut response, sending, upgraded, outstanding } = answered;
     call.record.first_byte(monotonic_ns());
     call.session.connection.stage(Stage::Answer);
     call.plan.change_response(call.origin.as_ref(), response.headers_mut());
@@ -266,12 +289,12 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
         return note(call.session, call.record, &replied);
     }
     let left = call.deadline.remaining(monotonic_ns()).map(Duration::from_nanos);
-    let (response, limit, broke_off) = if call.grpc {
-        let (response, broke_off) = watch::grpc(response, left, call.record);
+    let (response, limit, ending) = if call.grpc {
+        let (response, ending) = watch::grpc(response, left, call.record);
         // It is ended with a status, for which a client that reads needs no more than a moment.
-        (response, left.map(|left| left + GRACE), broke_off)
+        (response, left.map(|left| left + GRACE), ending)
     } else {
-        (response, left, watch::BrokeOff::default())
+        (response, left, watch::Ending::default())
     };
     let mut replying = pin!(reply.respond(response, sending));
     let replied = match limit {
@@ -285,8 +308,15 @@ async fn conclude(reply: Reply, call: &Call<'_>, answered: Answered) {
             }
         },
     };
-    if broke_off.get() || matches!(replied.outcome, ReplyOutcome::BodyFailed(_)) {
-        call.broke_off(endpoint);
+    let ending = match replied.outcome {
+        ReplyOutcome::BodyFailed(_) => Some(Outcome::GatewayFailure),
+        _ => ending.get(),
+    };
+    if let Some(outcome) = ending {
+        call.ended(outstanding.load(), outcome);
+    }
+    if let Some(BodyError::TooLong(_)) = call.replay.failure() {
+        call.record.overflow(limits::REQUEST_BODY);
     }
     note(call.session, call.record, &replied);
     drop(outstanding);

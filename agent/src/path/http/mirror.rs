@@ -88,6 +88,7 @@ async fn send(
 
 /// Copies too may find an endpoint out, or be the probe of one that is half-open.
 fn learn(port: &ServicePort, endpoint: &Endpoint, outcome: Outcome, took_ns: Option<u64>) {
+    load::observe_outcome(&endpoint.load, outcome, monotonic_ns());
     for ejection in outlier::record(port, &endpoint.load, outcome, took_ns, monotonic_ns()) {
         tracing::info!(service = %port.hostname, address = %ejection.address, why = ejection.why.as_str(), "endpoint ejected");
     }

@@ -29,6 +29,9 @@ struct Shared<A> {
     bytes: usize,
     /// Something was read and not kept: no attempt can start from the beginning any more.
     torn: bool,
+    /// Bytes that it may have, and how many of them have come.
+    most: Option<u64>,
+    come: u64,
     /// What comes next is not to be kept.
     sealed: bool,
     failed: Option<BodyError>,
@@ -39,14 +42,16 @@ struct Shared<A> {
 }
 
 impl<A: Allowance + 'static> Replay<A> {
-    /// Nothing is read before an attempt asks.
-    pub fn new(source: Body, allowance: A) -> Self {
+    /// Nothing is read before an attempt asks. A body with more than `most` bytes is none.
+    pub fn new(source: Body, most: Option<u64>, allowance: A) -> Self {
         let ended = source.is_end();
         let shared = Shared {
             source,
             kept: Vec::new(),
             bytes: 0,
             torn: false,
+            most,
+            come: 0,
             sealed: false,
             failed: None,
             ended,
@@ -117,7 +122,7 @@ impl<A: Allowance> Shared<A> {
         for waiting in self.waiting.drain(..) {
             waiting.wake();
         }
-        match next {
+        match self.bounded(next) {
             None => {
                 self.ended = true;
                 Poll::Ready(None)
@@ -131,6 +136,17 @@ impl<A: Allowance> Shared<A> {
                 self.ended = self.source.is_end();
                 Poll::Ready(Some(Ok(frame)))
             }
+        }
+    }
+
+    /// Counts what came against the limit.
+    fn bounded(&mut self, next: Option<Result<Frame, BodyError>>) -> Option<Result<Frame, BodyError>> {
+        if let Some(Ok(Frame::Data(data))) = &next {
+            self.come += data.len() as u64;
+        }
+        match self.most {
+            Some(most) if self.come > most => Some(Err(BodyError::TooLong(most))),
+            _ => next,
         }
     }
 
@@ -236,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_was_read_is_read_again() {
-        let replay = Replay::new(pieces(&[10, 20, 30]), Purse(1000));
+        let replay = Replay::new(pieces(&[10, 20, 30]), Some(60), Purse(1000));
         assert_eq!(read(&mut replay.body(), 2), (30, None));
         assert!(replay.is_whole() && !replay.is_complete());
         assert_eq!(read(&mut replay.body(), 9), (60, None));
@@ -247,7 +263,7 @@ mod tests {
     #[test]
     fn beyond_the_limit_only_the_furthest_goes_on() {
         for (sizes, purse) in [(&[40_000, 30_000, 10][..], 1 << 20), (&[40, 30, 10], 60)] {
-            let replay = Replay::new(pieces(sizes), Purse(purse));
+            let replay = Replay::new(pieces(sizes), None, Purse(purse));
             let mut first = replay.body();
             assert!(read(&mut first, 1).0 > 0);
             assert!(replay.is_whole());
@@ -262,15 +278,23 @@ mod tests {
     fn a_client_that_breaks_off_is_seen_by_every_attempt() {
         let cut = BodyError::Cut("reset");
         let frames = [Ok(Frame::Data(Bytes::from_static(b"abc"))), Err(cut.clone())];
-        let replay = Replay::new(Body::Source(Box::new(Pieces(frames.into()))), Purse(100));
+        let replay = Replay::new(Body::Source(Box::new(Pieces(frames.into()))), None, Purse(100));
         assert_eq!(read(&mut replay.body(), 9), (3, Some(cut.clone())));
         assert!(!replay.is_whole());
         assert_eq!(replay.failure(), Some(cut));
     }
 
     #[test]
+    fn a_body_that_is_too_long_fails_where_it_becomes_so() {
+        let replay = Replay::new(pieces(&[10, 20, 30]), Some(59), Purse(1000));
+        assert_eq!(read(&mut replay.body(), 9), (30, Some(BodyError::TooLong(59))));
+        assert_eq!(read(&mut replay.body(), 9), (30, Some(BodyError::TooLong(59))), "for every attempt");
+        assert_eq!((replay.is_whole(), replay.failure()), (false, Some(BodyError::TooLong(59))));
+    }
+
+    #[test]
     fn an_empty_body_is_no_source() {
-        let replay = Replay::new(Body::Empty, Purse(0));
+        let replay = Replay::new(Body::Empty, None, Purse(0));
         assert!(matches!(replay.body(), Body::Empty));
         assert!(replay.is_complete());
     }

@@ -1,5 +1,6 @@
-//! Watches the answer of a gRPC call that passes by: reads the status off its trailers for the record, and ends it with a status of our own
-//! where the endpoint breaks off or time is up, since a bare reset tells the caller nothing.
+//! Watches the answer of a gRPC call that passes by: reads the status off its trailers, for the record and for what is thought of the
+//! endpoint, and ends it with a status of our own where the endpoint breaks off or time is up, since a bare reset tells the caller
+//! nothing.
 
 use std::{
     cell::Cell,
@@ -16,20 +17,23 @@ use super::{
     answer::{self, Local},
     body::{Body, BodyError, BodySource, Frame},
 };
-use crate::observe::requests::{RequestFlag, RequestRecord};
+use crate::{
+    observe::requests::{RequestFlag, RequestRecord},
+    resilience::outlier::Outcome,
+};
 
-/// Whether the endpoint broke its answer off.
-pub(super) type BrokeOff = Rc<Cell<bool>>;
+/// What the end of the answer says about the endpoint; none where there was no end, or it was ours.
+pub(super) type Ending = Rc<Cell<Option<Outcome>>>;
 
 /// The answer of a gRPC call, which has so long left.
 pub(super) fn grpc(
     response: Response<Body>,
     left: Option<Duration>,
     record: &Rc<RequestRecord>,
-) -> (Response<Body>, BrokeOff) {
-    let broke_off = BrokeOff::default();
+) -> (Response<Body>, Ending) {
+    let ending = Ending::default();
     if response.body().is_end() {
-        return (response, broke_off);
+        return (response, ending);
     }
     let (head, inner) = response.into_parts();
     let watched = Watched {
@@ -37,10 +41,10 @@ pub(super) fn grpc(
         status: head.status.as_u16(),
         record: Rc::clone(record),
         late: left.map(|left| Box::pin(sleep(left))),
-        broke_off: Rc::clone(&broke_off),
+        ending: Rc::clone(&ending),
         over: false,
     };
-    (Response::from_parts(head, Body::Source(Box::new(watched))), broke_off)
+    (Response::from_parts(head, Body::Source(Box::new(watched))), ending)
 }
 
 struct Watched {
@@ -48,7 +52,7 @@ struct Watched {
     status: u16,
     record: Rc<RequestRecord>,
     late: Option<Pin<Box<Sleep>>>,
-    broke_off: BrokeOff,
+    ending: Ending,
     over: bool,
 }
 
@@ -78,9 +82,14 @@ impl BodySource for Watched {
             return Poll::Ready(Some(Ok(self.end(&local))));
         }
         self.inner.poll_frame(cx).map(|next| match next {
-            Some(Ok(Frame::Trailers(trailers))) => Some(Ok(self.note(trailers))),
+            Some(Ok(Frame::Trailers(trailers))) => {
+                // Without a status it is UNKNOWN.
+                let status = answer::grpc_status(&trailers).unwrap_or(2);
+                self.ending.set(Some(Outcome::of_grpc(status)));
+                Some(Ok(self.note(trailers)))
+            }
             Some(Err(error)) => {
-                self.broke_off.set(true);
+                self.ending.set(Some(Outcome::GatewayFailure));
                 let text = format!("the answer broke off: {error}");
                 let local = Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::UpstreamClosed, text);
                 Some(Ok(self.end(&local)))

@@ -276,3 +276,27 @@ proptest! {
         prop_assert_eq!(ejected(&port, now), 0);
     }
 }
+
+#[test]
+fn an_answer_that_has_begun_is_no_success_yet() {
+    let port = with_outliers(3, Outliers::default());
+    let load = &port.endpoints[0].load;
+    let happens = |outcome, now| record(&port, load, outcome, None, now).len();
+    for turn in 0..4 {
+        assert_eq!(happens(Outcome::Begun, turn) + happens(Outcome::GatewayFailure, turn), 0);
+    }
+    assert_eq!(
+        (happens(Outcome::Begun, 5), happens(Outcome::GatewayFailure, 5)),
+        (0, 1),
+        "the fifth in a row"
+    );
+    assert_eq!(
+        (load.breaker.window.requests.load(Relaxed), load.breaker.window.failed.load(Relaxed)),
+        (5, 5)
+    );
+    // A stream may be long: that it has begun brings an endpoint back.
+    let later = SECOND * 6;
+    assert_eq!(state(load, later), State::HalfOpen);
+    assert_eq!(happens(Outcome::Begun, later), 0);
+    assert_eq!(state(load, later), State::Healthy);
+}

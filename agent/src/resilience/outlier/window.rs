@@ -28,7 +28,9 @@ pub(super) fn note(window: &Window, outcome: Outcome, response_ns: Option<u64>) 
     if outcome == Outcome::Overload {
         return;
     }
-    window.requests.fetch_add(1, Relaxed);
+    if outcome != Outcome::Begun {
+        window.requests.fetch_add(1, Relaxed);
+    }
     if outcome.is_failure() {
         window.failed.fetch_add(1, Relaxed);
     } else if let Some(ns) = response_ns {

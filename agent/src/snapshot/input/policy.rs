@@ -169,7 +169,7 @@ pub struct OutlierDetection {
     pub panic_threshold_percent: Option<i64>,
 }
 
-/// Limits of one node towards one service port, over all its pods.
+/// Limits of one node towards one service port, over all its pods, and of each request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
@@ -185,6 +185,9 @@ pub struct Limits {
     /// Retries and hedges under way. Default 64.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub retries: Option<i64>,
+    /// Bytes of a request's body. A longer one is answered 413. Default 0: without limit.
+    #[schemars(range(min = 0, max = 1_099_511_627_776_i64))]
+    pub request_body_bytes: Option<i64>,
 }
 
 /// What one calling pod may hold inside the agent.

@@ -1,7 +1,5 @@
 //! What an attempt says about its endpoint, and whether another one is worth it.
 
-use std::net::SocketAddr;
-
 use http::{HeaderMap, StatusCode, header};
 
 use super::{Answered, Call, Miss, Tried};
@@ -14,15 +12,17 @@ use crate::{
     path::http::{
         answer::{self, Local},
         body::BodyError,
+        exchange::body_is_too_long,
         upstream::{Answer, Failure, Progress, SendError},
     },
     resilience::{
         balance::Outstanding,
+        limits,
         load::{self, Penalty},
         outlier::{self, Outcome},
         retry::{Failed, Pushback, parse_pushback, parse_retry_after},
     },
-    snapshot::Endpoint,
+    snapshot::{Endpoint, EndpointLoad},
 };
 
 /// One attempt under way. Dropped before it is over, it was cancelled.
@@ -69,7 +69,13 @@ impl Trial<'_> {
         let status = answer.response.status();
         let headers = answer.response.headers();
         let grpc = if call.grpc { answer::grpc_status(headers) } else { None };
-        let outcome = grpc.map_or_else(|| Outcome::of_status(status.as_u16()), Outcome::of_grpc);
+        let outcome = match grpc {
+            Some(code) => Outcome::of_grpc(code),
+            None => Outcome::of_status(status.as_u16()),
+        };
+        // Its trailers will tell.
+        let begun = call.grpc && outcome == Outcome::Success && !answer.response.body().is_end();
+        let outcome = if grpc.is_none() && begun { Outcome::Begun } else { outcome };
         let hints = Hints::read(headers);
         if matches!(outcome, Outcome::GatewayFailure | Outcome::ServerError) {
             load::observe_failure(&self.endpoint.load, took_ns, now_ns);
@@ -89,7 +95,6 @@ impl Trial<'_> {
         self.note(AttemptOutcome::Status(status.as_u16()), took_ns);
         let failed = self.failure(status, grpc);
         let answered = Box::new(Answered {
-            endpoint: self.endpoint.address,
             response: answer.response,
             sending: answer.sending,
             upgraded: answer.upgraded,
@@ -157,11 +162,15 @@ impl Trial<'_> {
             _ => None,
         };
         let broken = self.call.replay.failure().or(of_attempt)?;
-        let text = format!("the request's body: {broken}");
         let flag = match broken {
+            BodyError::TooLong(most) => {
+                self.call.record.overflow(limits::REQUEST_BODY);
+                return Some(body_is_too_long(&self.call.plan.port, most));
+            }
             BodyError::Malformed(_) => RequestFlag::Malformed,
-            _ => RequestFlag::ClientGone,
+            BodyError::Cut(_) => RequestFlag::ClientGone,
         };
+        let text = format!("the request's body: {broken}");
         Some(Local::new(StatusCode::BAD_REQUEST, flag, text))
     }
 
@@ -194,20 +203,20 @@ impl Trial<'_> {
 
     /// Tells the endpoint's load and health what happened.
     fn learn(&self, outcome: Outcome, took_ns: Option<u64>, now_ns: u64) {
-        load::observe_outcome(&self.endpoint.load, outcome, now_ns);
-        for ejection in outlier::record(&self.call.plan.port, &self.endpoint.load, outcome, took_ns, now_ns) {
-            self.call.record.ejected(ejection.address, ejection.why.as_str(), ejection.until_ns);
-        }
+        self.call.learn(&self.endpoint.load, outcome, took_ns, now_ns);
     }
 }
 
 impl Call<'_> {
-    /// The answer broke off after its head had gone to the client: too late for another attempt, not for a lesson.
-    pub(in crate::path::http) fn broke_off(&self, address: SocketAddr) {
-        let found = self.plan.port.endpoints.iter().find(|endpoint| endpoint.address == address);
-        if let Some(endpoint) = found {
-            let trial = Trial { call: self, endpoint, started_ns: 0, hedge: false };
-            trial.learn(Outcome::GatewayFailure, None, monotonic_ns());
+    /// How the answer ended after its head had gone to the client: too late for another attempt, not for a lesson.
+    pub(in crate::path::http) fn ended(&self, endpoint: &EndpointLoad, outcome: Outcome) {
+        self.learn(endpoint, outcome, None, monotonic_ns());
+    }
+
+    fn learn(&self, endpoint: &EndpointLoad, outcome: Outcome, took_ns: Option<u64>, now_ns: u64) {
+        load::observe_outcome(endpoint, outcome, now_ns);
+        for ejection in outlier::record(&self.plan.port, endpoint, outcome, took_ns, now_ns) {
+            self.record.ejected(ejection.address, ejection.why.as_str(), ejection.until_ns);
         }
     }
 }

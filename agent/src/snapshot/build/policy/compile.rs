@@ -234,6 +234,12 @@ impl Check<'_> {
             ),
             requests: self.number(at("requests"), given.requests, 1..=1_000_000, default.requests),
             retries: self.number(at("retries"), given.retries, 0..=1_000_000, default.retries),
+            request_body_bytes: self.number(
+                at("requestBodyBytes"),
+                given.request_body_bytes,
+                0..=1 << 40,
+                default.request_body_bytes,
+            ),
         }
     }
 

@@ -246,7 +246,7 @@ fn numbers(schema: &Value, path: &mut Vec<String>, found: &mut Vec<(Vec<String>,
 fn the_builder_has_the_bounds_of_the_schema() {
     let mut found = Vec::new();
     numbers(&crd::Definition::TrafficPolicy.spec_schema(), &mut Vec::new(), &mut found);
-    assert_eq!(found.len(), 21, "{found:#?}");
+    assert_eq!(found.len(), 22, "{found:#?}");
     for (path, schema) in found {
         let (least, most) = (schema["minimum"].as_i64().unwrap(), schema["maximum"].as_i64().unwrap());
         for (number, count) in [(least, 0), (most, 0), (least - 1, 1), (most + 1, 1)] {
