@@ -169,6 +169,24 @@ fn routes(encoder: Encoder<'_, '_>, routes: &[(RouteKey, Arc<RouteTally>)]) -> f
             count(&mut family, &labels, value)?;
         }
     }
+    type Field = fn(&RouteTally) -> &AtomicU64;
+    let fields: [(&str, &str, Field); 3] = [
+        ("posthaste_route_retries", "Attempts beside the first, by rule of a route", |tally| &tally.retries),
+        ("posthaste_route_hedges", "Attempts beside another one, by rule of a route", |tally| &tally.hedges),
+        (
+            "posthaste_route_budget_refused",
+            "Attempts that the retry budget did not allow, by rule",
+            |tally| &tally.budget_refused,
+        ),
+    ];
+    for (name, help, field) in fields {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (key, tally) in routes {
+            let (route, port) = (RouteText(&key.route).to_string(), key.port.to_string());
+            let labels = [("route", &*route), ("backend", &*key.backend), ("port", &*port)];
+            count(&mut family, &labels, field(tally).load(Relaxed))?;
+        }
+    }
     Ok(())
 }
 

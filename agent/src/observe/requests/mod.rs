@@ -59,7 +59,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-use tally::{Reasons, ServiceTally};
+use tally::{Reasons, RouteKey, ServiceTally};
 use tap::Taps;
 
 /// Which requests get a line in the access log. Those with a status of 500 and more, without status, or with a flag always do,
@@ -244,6 +244,11 @@ impl Requests {
         let status = if outcome.status == 0 { 599 } else { outcome.status };
         let always = status >= 500 || !outcome.flags.is_empty();
         status >= rule.min_status && (always || shard.is_due(rule.sample))
+    }
+
+    /// Counts more attempts than one, which are rare, on the rule.
+    fn count_repeated(&self, key: RouteKey, retries: u16, hedges: u16, budget_refused: bool) {
+        self.0.books.route(key).repeated(retries, hedges, budget_refused);
     }
 
     /// Hands a finished request to all who want it.

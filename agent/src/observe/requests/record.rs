@@ -5,7 +5,7 @@ use super::{
     AttemptNote, RequestFlag, RequestFlags, RequestProtocol, RequestTrace, Requests,
     finished::{Details, Finished},
     shard::Outcome,
-    tally::ServiceTally,
+    tally::{RouteKey, ServiceTally},
 };
 use crate::{
     observe::{Security, monotonic_ns},
@@ -229,6 +229,12 @@ impl RequestRecord {
         let retries = state.attempts.saturating_sub(1);
         if let Some(service) = &state.service {
             service.finished(is_failure(&outcome), took_ns, retries, state.hedges);
+        }
+        if let Some(route) = &state.route
+            && (retries > 0 || state.hedges > 0 || state.budget_refused)
+        {
+            let key = RouteKey::new(route, state.service.as_ref());
+            self.requests.count_repeated(key, retries, state.hedges, state.budget_refused);
         }
         let log = self.requests.count(self.worker, &outcome, took_ns, bytes);
         if let Some(details) = state.details {

@@ -69,7 +69,7 @@ impl Books {
         tally
     }
 
-    fn route(&self, key: RouteKey) -> Arc<RouteTally> {
+    pub(crate) fn route(&self, key: RouteKey) -> Arc<RouteTally> {
         let mut routes = locked(&self.routes);
         match routes.get(&key) {
             Some(tally) => tally.clone(),
@@ -232,14 +232,7 @@ impl Shard {
             self.epoch = epoch;
         }
         let cached = self.found.entry(outcome.key()).or_insert_with(|| {
-            let tally = outcome.route.map(|route| {
-                let service = outcome.service;
-                books.route(RouteKey {
-                    route: route.clone(),
-                    backend: service.map_or_else(Arc::default, |service| service.name.hostname.clone()),
-                    port: service.map_or(0, |service| service.port),
-                })
-            });
+            let tally = outcome.route.map(|route| books.route(RouteKey::new(route, outcome.service)));
             Cached {
                 pending: Pending::default(),
                 series: books.series.find(outcome.labels()),

@@ -81,22 +81,45 @@ pub(crate) struct RouteKey {
     pub(crate) port: u16,
 }
 
-/// Requests by hundred of the status; 0 is without one.
+impl RouteKey {
+    pub(crate) fn new(route: &Arc<RouteName>, service: Option<&Arc<ServiceTally>>) -> Self {
+        Self {
+            route: route.clone(),
+            backend: service.map_or_else(Arc::default, |service| service.name.hostname.clone()),
+            port: service.map_or(0, |service| service.port),
+        }
+    }
+}
+
+/// Of one rule and backend.
 #[derive(Debug, Default)]
-pub(crate) struct RouteTally([AtomicU64; 6]);
+pub(crate) struct RouteTally {
+    /// Requests by hundred of the status; 0 is without one.
+    classes: [AtomicU64; 6],
+    pub(crate) retries: AtomicU64,
+    pub(crate) hedges: AtomicU64,
+    pub(crate) budget_refused: AtomicU64,
+}
 
 impl RouteTally {
     pub(crate) fn add(&self, status: u16, requests: u64) {
         let class = usize::from(status / 100);
-        if let Some(counter) = self.0.get(if class < 6 { class } else { 0 }) {
+        if let Some(counter) = self.classes.get(if class < 6 { class } else { 0 }) {
             counter.fetch_add(requests, Relaxed);
         }
+    }
+
+    /// A request had more than one attempt, or would have had.
+    pub(crate) fn repeated(&self, retries: u16, hedges: u16, budget_refused: bool) {
+        self.retries.fetch_add(retries.into(), Relaxed);
+        self.hedges.fetch_add(hedges.into(), Relaxed);
+        self.budget_refused.fetch_add(budget_refused.into(), Relaxed);
     }
 
     /// Classes with requests.
     pub(crate) fn classes(&self) -> Vec<(&'static str, u64)> {
         let names = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-        let all = names.into_iter().zip(self.0.iter().map(|counter| counter.load(Relaxed)));
+        let all = names.into_iter().zip(self.classes.iter().map(|counter| counter.load(Relaxed)));
         all.filter(|(_, count)| *count > 0).collect()
     }
 }

@@ -165,6 +165,9 @@ fn a_scrape_shows_istios_metrics_and_ours() {
         "posthaste_retry_budget_refused_total{service=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_overflow_total{service=\"cart.shop.svc.cluster.local\",port=\"80\",limit=\"retries\"} 3",
         "posthaste_endpoint_ejections_total{service=\"cart.shop.svc.cluster.local\",port=\"80\",why=\"consecutive_failures\"} 3",
+        "posthaste_route_retries_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_route_hedges_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_route_budget_refused_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_malformed_requests_total{what=\"bare_lf\"} 1",
         "posthaste_requests_active 0",
     ] {
