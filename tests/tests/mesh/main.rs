@@ -16,6 +16,7 @@ mod crash;
 mod dashboard;
 mod dashboard_refusals;
 mod dashboard_scene;
+mod detect;
 mod drain;
 mod endings;
 mod explain;
