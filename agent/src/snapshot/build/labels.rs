@@ -8,7 +8,7 @@ const HASH_LABEL: &str = "pod-template-hash";
 
 pub(super) fn of(pod: &Pod, cluster: &Arc<str>) -> WorkloadLabels {
     let first = |keys: &[&str]| -> Option<Arc<str>> {
-        let mut values = keys.iter().filter_map(|key| pod.metadata.labels.get(*key));
+        let mut values = keys.iter().filter_map(|key| pod.metadata.labels.get(key));
         values.find(|value| !value.is_empty()).map(|value| value.into())
     };
     let unknown = || Arc::from("unknown");
