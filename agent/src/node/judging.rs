@@ -51,7 +51,8 @@ pub(super) fn unjudged(judged: &Judgements, scan: &Scan, held: &BTreeMap<u64, He
                 reason: format!(
                     "no object that the agent has read is the pod of the control group {}, and it may be of a strict namespace: {what}. \
                      Look whether the API server answers and has a pod with this uid (for a static pod: a mirror of it, \
-                     whose namespace must be there)",
+                     whose namespace must be there); where it is of another cluster on this machine, let --cgroup-root \
+                     name what is of this one",
                     folder.display()
                 ),
             }
