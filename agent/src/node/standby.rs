@@ -47,9 +47,9 @@ pub enum StandbyError {
 }
 
 /// Somebody who stands by has taken the lock by then.
-const TAKEN: Duration = Duration::from_millis(500);
+const TAKEN: Duration = Duration::from_secs(2);
 /// How long the next agent may take until it serves.
-const SERVES: Duration = Duration::from_secs(10);
+const SERVES: Duration = Duration::from_secs(20);
 
 /// The right to be the agent of this node, until it is dropped or passed on. The locked file holds a number of the agent that served
 /// last.
@@ -213,7 +213,7 @@ mod tests {
         });
         let passing = tokio::spawn(first.pass_on());
         let second = next.await.unwrap();
-        tokio::time::sleep(TAKEN * 2).await;
+        tokio::time::sleep(TAKEN + PERIOD * 10).await;
         assert!(!passing.is_finished(), "it is taken, and not served");
         second.serves().unwrap();
         assert!(passing.await.unwrap());

@@ -36,6 +36,8 @@ const PULSE: Duration = Duration::from_millis(250);
 const TIDY: Duration = Duration::from_secs(10);
 /// How often connections that are to end are counted.
 const COUNT: Duration = Duration::from_millis(20);
+/// Connections that are taken at most when a listener is about to close; more than may wait.
+const LAST: usize = 8192;
 /// Pause after `accept` failed for want of descriptors or memory.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
 
@@ -257,19 +259,18 @@ type Arrive = fn(&Rc<Worker>, &Rc<PodHere>, TcpStream, SocketAddr);
 fn listen(worker: &Rc<Worker>, pod: &Rc<PodHere>, listener: std::net::TcpListener, arrive: Arrive) {
     let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
     match TcpListener::from_std(listener) {
-        Ok(listener) => pod.listen(async move { accept_all(&listener, &worker, &task_pod, arrive).await }),
+        Ok(listener) => pod.listen(async move { accept_all(listener, &worker, &task_pod, arrive).await }),
         Err(error) => tracing::error!(pod = %pod.uid, %error, "cannot watch a listener"),
     }
 }
 
 /// Until the pod leaves or the worker stops, and nobody waits any more: closing the listener would reset them.
-async fn accept_all(listener: &TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHere>, arrive: Arrive) {
+async fn accept_all(listener: TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHere>, arrive: Arrive) {
     let mut leaving = pin!(pod.leaving());
     loop {
         let accepted = tokio::select! {
-            biased;
             accepted = listener.accept() => accepted,
-            () = leaving.as_mut() => return,
+            () = leaving.as_mut() => break,
         };
         match accepted {
             Ok((near, client)) => arrive(worker, pod, near, client),
@@ -279,6 +280,18 @@ async fn accept_all(listener: &TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHer
                 tracing::warn!(pod = %pod.uid, %error, "cannot accept; trying again");
                 sleep(OUT_OF_RESOURCES).await;
             }
+        }
+    }
+    // Asked of the kernel, which may know more than the event queue has said.
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..LAST {
+        match listener.accept() {
+            Ok((near, client)) => {
+                let near = near.set_nonblocking(true).and_then(|()| TcpStream::from_std(near));
+                near.into_iter().for_each(|near| arrive(worker, pod, near, client));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => return,
         }
     }
 }
