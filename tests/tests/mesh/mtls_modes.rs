@@ -1,7 +1,9 @@
 //! What plaintext from outside may do, by namespace, pod and port; and that a caller of the mesh never sends any, whatever the modes are.
 
-use crate::scene::{Scene, failed, logs};
-use posthaste_tests::{Family, Mesh, Pod, Sniffer, eventually, mesh::NAMESPACE, objects, peer, wait::holds};
+use crate::scene::{Scene, failed, logs, mentions};
+use posthaste_tests::{
+    Family, Mesh, Pod, Sniffer, agent::wait_json, eventually, mesh::NAMESPACE, objects, peer, wait::holds,
+};
 
 const SECRET: &str = "never-in-plaintext";
 const PORTS: [u16; 2] = [8080, 9090];
@@ -65,8 +67,9 @@ fn pods_and_ports_differ_from_their_namespace() {
     modes.lets_in([true, false], "the pod to be opened but for one port");
     modes.annotate(&[("mtls", "permissive"), ("mtls-ports", "9090=off")]);
     modes.lets_in([true, false], "a mistyped mode to keep its port closed");
-    let status = modes.mesh.b.json(&["status"]).unwrap().to_string();
-    assert!(status.contains("9090=off") && status.contains("strict is in force"), "{status}");
+    // What is let in has not changed, so nothing above has waited for it.
+    wait_json(&modes.mesh.b, &["status"], |status| mentions(status, &["9090=off", "strict is in force"]))
+        .unwrap();
     // The namespace opens; a port of the namespace and the pod's own word close.
     let namespace =
         objects::namespace(NAMESPACE, true, &[("mtls", "permissive"), ("mtls-ports", "8080=strict")]);

@@ -74,13 +74,24 @@ fn a_pod_is_replaced_in_one_step() {
 fn pods_that_run_already_are_enrolled_by_the_label() {
     let mut mesh = Mesh::start(&[]).unwrap();
     mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
+    mesh.manifests.apply().unwrap();
     let client = mesh.pod_with("a", "client", |_| {}).unwrap();
     let server = mesh.pod_with("b", "server", |_| {}).unwrap();
     let _echo = peer::serve(&server, "echo", 8080).unwrap();
     let sniffer = Sniffer::start(mesh.world.bridge(), &["labelled"]).unwrap();
+    // An agent that reads the pods before the namespace captures them for a moment.
+    for agent in [&mesh.a, &mesh.b] {
+        posthaste_tests::agent::wait_json(agent, &["workloads"], |rows| {
+            let free = rows.as_array().into_iter().flatten();
+            let lacks =
+                |row: &&serde_json::Value| row["not_captured"].to_string().contains("lacks the label");
+            free.filter(lacks).count() == 1
+        })
+        .unwrap();
+    }
     let call = || peer::call(&client, "exchange", server.at(Family::V4, 8080), &["labelled"]).unwrap();
     assert_eq!(call()["answer"], "labelled");
-    assert!(sniffer.hits() > 0);
+    eventually("the sniffer to see it", || holds(sniffer.hits() > 0, "nothing in plain text")).unwrap();
     mesh.manifests.put(objects::namespace(NAMESPACE, true, &[("mtls", "strict")]));
     mesh.manifests.apply().unwrap();
     mesh.settle(&client).unwrap();
