@@ -2,12 +2,12 @@
 //!
 //! The order is what matters. Enrolling: the kernel first learns of the pod without listeners, so that a pod that fails
 //! closed sends nothing in plaintext from then on; then rules, listeners and workers; then the kernel learns of the
-//! listeners. Releasing: the kernel first, so that nothing new arrives, then workers, listeners and rules.
+//! listeners. Releasing: the kernel first, so that nothing new arrives, then workers and listeners; rules after the last connection.
 
 mod reports;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -49,14 +49,23 @@ pub struct Means {
 pub struct Pods {
     means: Means,
     enrolled: HashMap<Arc<str>, Enrolled>,
-    /// Namespaces of pods that are no longer captured and whose connections go on, until the pods have gone.
-    unlabelled: Vec<Arc<Namespace>>,
+    /// Pods that are no longer captured, until they have gone.
+    unlabelled: Vec<Unlabelled>,
     locator: Locator,
     appearances: Appearances,
     /// What was counted of pods that are not captured, by cgroup.
     held: BTreeMap<u64, HeldCounts>,
     /// When connections from before were last looked at, agent time.
     looked_ns: u64,
+}
+
+/// A pod that is no longer captured and whose connections go on.
+struct Unlabelled {
+    namespace: Arc<Namespace>,
+    /// Until the last of them has ended: without rules the answers of the application would not come back to us.
+    plumbing: Option<Plumbing>,
+    /// Shared with the workers that have some.
+    held: Arc<()>,
 }
 
 struct Enrolled {
@@ -103,12 +112,9 @@ impl Pods {
         problems.extend(self.open_new(snapshot).await);
         problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
         for (enrolled, gone) in left {
-            if !gone {
-                self.unlabelled.push(Arc::clone(&enrolled.namespace));
-            }
-            self.release(enrolled, gone, workers).await;
+            self.release(enrolled, gone, workers);
         }
-        self.end_unlabelled(workers);
+        self.end_unlabelled(workers).await;
         let installed = self.install_new(workers, &mut problems).await;
         if installed {
             problems.extend(kernel.apply(&self.wanted(), &self.means.node_addresses));
@@ -123,11 +129,23 @@ impl Pods {
         problems
     }
 
-    /// A pod that was unlabelled first and went later leaves nothing either.
-    fn end_unlabelled(&mut self, workers: &[WorkerHandle]) {
-        for namespace in self.unlabelled.extract_if(.., |namespace| !namespace.is_current()) {
+    /// A pod that was unlabelled first and went later leaves nothing either; one that stays is left without our rules after its last
+    /// connection.
+    async fn end_unlabelled(&mut self, workers: &[WorkerHandle]) {
+        for pod in self.unlabelled.extract_if(.., |pod| !pod.namespace.is_current()) {
             for worker in workers {
-                worker.tell(Command::Release { cookie: namespace.cookie(), gone: true });
+                let (cookie, held) = (pod.namespace.cookie(), Arc::clone(&pod.held));
+                worker.tell(Command::Release { cookie, gone: true, held });
+            }
+        }
+        // It may have been captured again, once or more.
+        let captured = self.enrolled.values().map(|enrolled| enrolled.namespace.cookie());
+        let held = self.unlabelled.iter().filter(|pod| Arc::strong_count(&pod.held) > 1);
+        let in_use: HashSet<u64> = captured.chain(held.map(|pod| pod.namespace.cookie())).collect();
+        let free = |pod: &&mut Unlabelled| !in_use.contains(&pod.namespace.cookie());
+        for pod in self.unlabelled.iter_mut().filter(free) {
+            if let Some(plumbing) = pod.plumbing.take() {
+                plumbing.remove(&self.means.threads).await;
             }
         }
     }
@@ -140,7 +158,10 @@ impl Pods {
     /// Releases everything, for a clean stop; the kernel's side is undone by the caller.
     pub async fn release_all(&mut self, workers: &[WorkerHandle]) {
         for (_, enrolled) in std::mem::take(&mut self.enrolled) {
-            self.release(enrolled, false, workers).await;
+            self.release(enrolled, false, workers);
+        }
+        for plumbing in self.unlabelled.drain(..).filter_map(|pod| pod.plumbing) {
+            plumbing.remove(&self.means.threads).await;
         }
     }
 
@@ -248,14 +269,15 @@ impl Pods {
         any
     }
 
-    async fn release(&self, enrolled: Enrolled, gone: bool, workers: &[WorkerHandle]) {
+    fn release(&mut self, enrolled: Enrolled, gone: bool, workers: &[WorkerHandle]) {
+        let held = Arc::new(());
         for worker in workers {
-            worker.tell(Command::Release { cookie: enrolled.namespace.cookie(), gone });
+            let (cookie, held) = (enrolled.namespace.cookie(), Arc::clone(&held));
+            worker.tell(Command::Release { cookie, gone, held });
         }
-        if let Some(plumbing) = enrolled.plumbing
-            && !gone
-        {
-            plumbing.remove(&self.means.threads).await;
+        if !gone {
+            let (namespace, plumbing) = (enrolled.namespace, enrolled.plumbing);
+            self.unlabelled.push(Unlabelled { namespace, plumbing, held });
         }
         tracing::info!(pod = %enrolled.pod.workload.uid, gone, "released");
     }

@@ -59,6 +59,8 @@ pub enum Command {
         cookie: u64,
         /// The pod itself has gone, so end its connections too.
         gone: bool,
+        /// Kept for as long as there are any.
+        held: Arc<()>,
     },
     /// A snapshot was published: callers may have lost their right.
     DecideAgain,
@@ -131,15 +133,21 @@ struct Pods {
     /// By the cookie of the namespace.
     captured: RefCell<HashMap<u64, Rc<PodHere>>>,
     /// No longer captured, with connections that go on.
-    leaving: RefCell<Vec<Rc<PodHere>>>,
+    leaving: RefCell<Vec<Leaving>>,
+}
+
+struct Leaving {
+    pod: Rc<PodHere>,
+    /// Somebody waits for their end.
+    _held: Option<Arc<()>>,
 }
 
 impl Pods {
     /// Takes out everything of a namespace.
     fn take(&self, cookie: u64) -> Vec<Rc<PodHere>> {
         let captured = self.captured.borrow_mut().remove(&cookie);
-        let is_its = |pod: &mut Rc<PodHere>| pod.namespace.cookie() == cookie;
-        self.leaving.borrow_mut().extract_if(.., is_its).chain(captured).collect()
+        let is_its = |leaving: &mut Leaving| leaving.pod.namespace.cookie() == cookie;
+        self.leaving.borrow_mut().extract_if(.., is_its).map(|leaving| leaving.pod).chain(captured).collect()
     }
 
     /// Tells callers who are not allowed any more. A pod that left the mesh decides nothing.
@@ -153,7 +161,7 @@ impl Pods {
 
     /// Forgets those whose last connection has ended.
     fn sweep(&self) {
-        self.leaving.borrow_mut().retain(|pod| pod.running() > 0);
+        self.leaving.borrow_mut().retain(|leaving| leaving.pod.running() > 0);
     }
 }
 
@@ -170,12 +178,12 @@ async fn run(index: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Co
             _ = tidying.tick() => {
                 worker.stock.shrink();
                 worker.upstream.tidy(monotonic_ns());
-                pods.sweep();
                 continue;
             }
             _ = ticks.tick() => {
                 pulse.alive_ns.store(monotonic_ns(), Ordering::Relaxed);
                 pulse.tunnels.set_size(worker.pool.size());
+                pods.sweep();
                 continue;
             }
         };
@@ -183,7 +191,7 @@ async fn run(index: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Co
             Some(Command::Enrol { uid, namespace, listeners }) => {
                 enrol(&worker, &pods, uid, namespace, listeners)
             }
-            Some(Command::Release { cookie, gone }) => release(&worker, &pods, cookie, gone),
+            Some(Command::Release { cookie, gone, held }) => release(&worker, &pods, cookie, gone, &held),
             Some(Command::DecideAgain) => pods.decide_again(&worker.snapshot()),
             Some(Command::Stop { drain }) => return stop(&worker, &pods, drain).await,
             None => return,
@@ -208,18 +216,18 @@ fn enrol(
     }
     if let Some(before) = pods.captured.borrow_mut().insert(cookie, pod) {
         before.close();
-        pods.leaving.borrow_mut().push(before);
+        pods.leaving.borrow_mut().push(Leaving { pod: before, _held: None });
     }
 }
 
-fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool) {
+fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool, held: &Arc<()>) {
     for pod in pods.take(cookie) {
         if gone {
             worker.close_records(&pod, CloseReason::PodLeft);
             pod.abort();
         } else {
             pod.close();
-            pods.leaving.borrow_mut().push(pod);
+            pods.leaving.borrow_mut().push(Leaving { pod, _held: Some(Arc::clone(held)) });
         }
     }
     worker.stock.forget(cookie);
@@ -229,7 +237,7 @@ fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool) {
 }
 
 async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {
-    let mut left = pods.leaving.take();
+    let mut left: Vec<_> = pods.leaving.take().into_iter().map(|leaving| leaving.pod).collect();
     left.extend(pods.captured.borrow_mut().drain().map(|(_, pod)| pod));
     let pods = left;
     for pod in &pods {

@@ -1,5 +1,7 @@
 //! Pods that come, go, and come back; enrolment that is given and taken.
 
+use std::time::Duration;
+
 use crate::scene::{Scene, logs};
 use posthaste_tests::{
     Family, Mesh, Sniffer, eventually, mesh::NAMESPACE, objects, peer, site::FAMILIES, wait::holds,
@@ -119,4 +121,35 @@ fn a_pod_that_leaves_ends_its_connections() {
     scene.mesh.manifests.apply().unwrap();
     peer::wait_line(&keep, "its end", |line| line.get("end").is_some()).unwrap();
     scene.mesh.b.wait_for_log("why it ended", |line| crate::scene::mentions(line, &["pod_left"])).unwrap();
+}
+
+/// What was captured stays so, both ways, until it ends; then the pod is without our rules.
+#[test]
+fn a_connection_goes_on_when_the_label_goes() {
+    let mut mesh = Mesh::start_strict().unwrap();
+    let (client, server) = (mesh.pod("a", "client").unwrap(), mesh.pod("b", "server").unwrap());
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    let keep = peer::start_call(&client, "keep", server.at(Family::V4, 8080), &["20"]).unwrap();
+    peer::wait_line(&keep, "the connection", |line| line["open"] == true).unwrap();
+    mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
+    mesh.manifests.apply().unwrap();
+    for agent in [&mesh.a, &mesh.b] {
+        agent.wait_for_log("the release", |line| crate::scene::mentions(line, &["released"])).unwrap();
+    }
+    // Longer than an agent takes to look for what it may undo.
+    std::thread::sleep(Duration::from_secs(3));
+    let carried = || {
+        let answer = mesh.b.json(&["connections"]).unwrap();
+        answer["connections"][0]["sent_bytes"].as_u64().ok_or_else(|| answer.to_string())
+    };
+    let before = carried().unwrap();
+    eventually("more bytes on it", || {
+        let now = carried()?;
+        holds(now >= before + 20, format!("{before} bytes and then {now}\n{}", logs(&mesh)))
+    })
+    .unwrap();
+    let rules = || server.namespace().ask_ip(&["rule"]).unwrap();
+    assert!(rules().contains("fwmark"), "{}", rules());
+    drop(keep);
+    eventually("the pod to be as before", || holds(!rules().contains("fwmark"), rules())).unwrap();
 }
