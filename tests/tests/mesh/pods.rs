@@ -134,7 +134,7 @@ fn a_connection_goes_on_when_the_label_goes() {
     mesh.manifests.put(objects::namespace(NAMESPACE, false, &[]));
     mesh.manifests.apply().unwrap();
     for agent in [&mesh.a, &mesh.b] {
-        agent.wait_for_log("the release", |line| crate::scene::mentions(line, &["released"])).unwrap();
+        eventually("the release", || holds(agent.log().contains("released"), agent.log())).unwrap();
     }
     // Longer than an agent takes to look for what it may undo.
     std::thread::sleep(Duration::from_secs(3));
