@@ -67,7 +67,10 @@ pub fn shares(caller: &ConnectionView, called: Option<&ConnectionView>) -> Vec<S
     let start = silent_before.unwrap_or(routed).max(routed);
     sum.add(Party::Caller, start - routed);
     let stood = tls_us.or(dialled_us).unwrap_or(start).max(start);
-    sum.add(Party::Network, stood - start);
+    // The kernel of the other node accepts by itself; the handshake above it needs its agent.
+    let accepted = dialled_us.unwrap_or(stood).clamp(start, stood);
+    sum.add(Party::Network, accepted - start);
+    sum.between(stood - accepted, caller);
     let opened = tunnel_us.unwrap_or(stood).max(stood);
     let their = called.map(|record| record.stages).unwrap_or_default();
     let (their_routed, their_dialled) =
