@@ -21,7 +21,7 @@ use std::{
 
 use super::{by_name::ByName, slices::Slices};
 use crate::snapshot::{
-    LocalPod, Problem, Protocol, Service, ServicePort, Snapshot,
+    LocalPod, Problem, Protocol, Service, ServicePort,
     authorization::{Authorization, Effect, Policy, Rule},
     input::{
         self,
@@ -174,16 +174,14 @@ pub(super) fn not_http(
     local: &HashMap<Arc<str>, Arc<LocalPod>>,
     services: &[Arc<Service>],
 ) -> HashSet<SocketAddr> {
-    let asking = local.values().filter(|pod| pod.authorization.reads_http());
-    let asking: HashMap<IpAddr, &LocalPod> =
-        asking.flat_map(|pod| pod.workload.addresses.iter().map(|address| (*address, &**pod))).collect();
+    let asking = asking(local);
     let (mut declared, mut http) = (HashSet::new(), HashSet::new());
     if asking.is_empty() {
         return declared;
     }
     for port in services.iter().flat_map(|service| &service.ports) {
         let targets = port.endpoints.iter().map(|endpoint| endpoint.address);
-        let targets = targets.filter(|address| asking.contains_key(&address.ip()));
+        let targets = targets.filter(|address| asking.contains(&address.ip()));
         match port.protocol {
             Protocol::Tcp | Protocol::Tls => declared.extend(targets),
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => http.extend(targets),
@@ -194,18 +192,39 @@ pub(super) fn not_http(
     declared
 }
 
-/// Whether policies or what is read at a pod may be other than before where the endpoints of this Service are.
-pub(super) fn may_depend(inputs: &input::Inputs, last: &Snapshot, service: &Service) -> bool {
-    let declared = |port: &ServicePort| matches!(port.protocol, Protocol::Tcp | Protocol::Tls);
-    let any_declared = service.ports.iter().any(|port| declared(port));
-    let mut of_namespace =
-        inputs.authorization_policies.iter().filter(|policy| policy.metadata.namespace == service.namespace);
-    let concerned = of_namespace.any(|policy| any_declared || policy.spec.target_refs.is_some());
-    let mut endpoints = service.ports.iter().flat_map(|port| &port.endpoints);
-    let asking: Vec<&Arc<LocalPod>> =
-        last.local_pods.values().filter(|pod| pod.authorization.reads_http()).collect();
-    let reads = |address: IpAddr| asking.iter().any(|pod| pod.workload.addresses.contains(&address));
-    concerned || endpoints.any(|endpoint| reads(endpoint.address.ip()))
+/// Addresses of the pods whose policies have conditions of HTTP.
+fn asking(local: &HashMap<Arc<str>, Arc<LocalPod>>) -> HashSet<IpAddr> {
+    let asking = local.values().filter(|pod| pod.authorization.reads_http());
+    asking.flat_map(|pod| pod.workload.addresses.iter().copied()).collect()
+}
+
+/// Who looks at endpoints of Services: policies, and what is read at a pod.
+pub(super) struct Dependents<'input> {
+    /// Namespaces with policies, and whether one names a Service.
+    namespaces: HashMap<&'input Arc<str>, bool>,
+    asking: HashSet<IpAddr>,
+}
+
+impl<'input> Dependents<'input> {
+    pub(super) fn of(
+        policies: &'input [Arc<AuthorizationPolicy>],
+        local: &HashMap<Arc<str>, Arc<LocalPod>>,
+    ) -> Self {
+        let mut namespaces: HashMap<_, bool> = HashMap::new();
+        for policy in policies {
+            *namespaces.entry(&policy.metadata.namespace).or_default() |= policy.spec.target_refs.is_some();
+        }
+        Self { namespaces, asking: asking(local) }
+    }
+
+    /// Whether something may be other than before where the endpoints of this Service are.
+    pub(super) fn look_at(&self, service: &Service) -> bool {
+        let declared = |port: &Arc<ServicePort>| matches!(port.protocol, Protocol::Tcp | Protocol::Tls);
+        let by_policy = self.namespaces.get(&service.namespace);
+        let mut endpoints = service.ports.iter().flat_map(|port| &port.endpoints);
+        by_policy.is_some_and(|names_services| *names_services || service.ports.iter().any(declared))
+            || endpoints.any(|endpoint| self.asking.contains(&endpoint.address.ip()))
+    }
 }
 
 impl Scoped {

@@ -28,12 +28,12 @@ pub fn update(before: &Inputs, now: &Inputs, context: &Context, previous: &Snaps
     if changes.len() > now.endpoint_slices.len() / WHOLE {
         return None;
     }
+    // Those of before are said already.
     let mut problems = Vec::new();
-    let policies_ask = !now.traffic_policies.is_empty();
-    let by_name = by_name::index(&now.services, policies_ask);
+    let by_name = by_name::index(&now.services, !now.traffic_policies.is_empty());
     let policies = policy::read(&now.traffic_policies, &by_name, &mut problems);
-    problems.clear();
     let routed = routed(&previous.routes);
+    let dependents = authorization::Dependents::of(&now.authorization_policies, &previous.local_pods);
     let mut renewal = services::Renewal::of(previous, &policies, context);
     for ((namespace, name), changes) in touched(&changes)? {
         // Slices of a Service that is not there concern nobody.
@@ -42,8 +42,7 @@ pub fn update(before: &Inputs, now: &Inputs, context: &Context, previous: &Snaps
             return None;
         }
         let built = renewal.service(last, &changes)?;
-        let both = [&**last, &built];
-        if both.iter().any(|service| authorization::may_depend(now, previous, service)) {
+        if dependents.look_at(last) || dependents.look_at(&built) {
             return None;
         }
     }

@@ -41,11 +41,8 @@ struct Packed {
     addresses: u16,
     for_zones: u16,
     for_nodes: u16,
-    flags: Flags,
+    flags: u8,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flags(u8);
 
 const READY: u8 = 1;
 const SERVING: u8 = 2;
@@ -124,7 +121,7 @@ impl Packing {
             addresses,
             for_zones,
             for_nodes,
-            flags: Flags(flags),
+            flags,
         });
         let lists = [(&endpoint.for_zones, for_zones), (&endpoint.for_nodes, for_nodes)];
         endpoint.addresses.iter().take(usize::from(addresses)).for_each(|text| self.push(text));
@@ -214,7 +211,7 @@ impl<'slice> EndpointRef<'slice> {
     }
 
     fn has(self, flag: u8) -> bool {
-        self.packed.flags.0 & flag != 0
+        self.packed.flags & flag != 0
     }
 
     fn after_zones(self) -> usize {
