@@ -133,10 +133,7 @@ impl Pods {
     /// connection.
     async fn end_unlabelled(&mut self, workers: &[WorkerHandle]) {
         for pod in self.unlabelled.extract_if(.., |pod| !pod.namespace.is_current()) {
-            for worker in workers {
-                let (cookie, held) = (pod.namespace.cookie(), Arc::clone(&pod.held));
-                worker.tell(Command::Release { cookie, gone: true, held });
-            }
+            tell_release(workers, &pod.namespace, None);
         }
         // It may have been captured again, once or more.
         let captured = self.enrolled.values().map(|enrolled| enrolled.namespace.cookie());
@@ -270,12 +267,9 @@ impl Pods {
     }
 
     fn release(&mut self, enrolled: Enrolled, gone: bool, workers: &[WorkerHandle]) {
-        let held = Arc::new(());
-        for worker in workers {
-            let (cookie, held) = (enrolled.namespace.cookie(), Arc::clone(&held));
-            worker.tell(Command::Release { cookie, gone, held });
-        }
-        if !gone {
+        let held = (!gone).then(Arc::default);
+        tell_release(workers, &enrolled.namespace, held.as_ref());
+        if let Some(held) = held {
             let (namespace, plumbing) = (enrolled.namespace, enrolled.plumbing);
             self.unlabelled.push(Unlabelled { namespace, plumbing, held });
         }
@@ -293,6 +287,13 @@ impl Pods {
             listeners: Arc::clone(&enrolled.listeners),
         };
         self.enrolled.values().map(wanted).collect()
+    }
+}
+
+/// `held` as in [`Command::Release`].
+fn tell_release(workers: &[WorkerHandle], namespace: &Namespace, held: Option<&Arc<()>>) {
+    for worker in workers {
+        worker.tell(Command::Release { cookie: namespace.cookie(), held: held.cloned() });
     }
 }
 

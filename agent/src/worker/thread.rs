@@ -57,10 +57,8 @@ pub enum Command {
     Release {
         /// Cookie of its namespace.
         cookie: u64,
-        /// The pod itself has gone, so end its connections too.
-        gone: bool,
-        /// Kept for as long as there are any.
-        held: Arc<()>,
+        /// Its connections go on, and this is kept for as long as there are any; none where the pod itself has gone, which ends them.
+        held: Option<Arc<()>>,
     },
     /// A snapshot was published: callers may have lost their right.
     DecideAgain,
@@ -191,7 +189,7 @@ async fn run(index: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Co
             Some(Command::Enrol { uid, namespace, listeners }) => {
                 enrol(&worker, &pods, uid, namespace, listeners)
             }
-            Some(Command::Release { cookie, gone, held }) => release(&worker, &pods, cookie, gone, &held),
+            Some(Command::Release { cookie, held }) => release(&worker, &pods, cookie, held.as_ref()),
             Some(Command::DecideAgain) => pods.decide_again(&worker.snapshot()),
             Some(Command::Stop { drain }) => return stop(&worker, &pods, drain).await,
             None => return,
@@ -220,14 +218,14 @@ fn enrol(
     }
 }
 
-fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, gone: bool, held: &Arc<()>) {
+fn release(worker: &Rc<Worker>, pods: &Pods, cookie: u64, held: Option<&Arc<()>>) {
     for pod in pods.take(cookie) {
-        if gone {
+        if held.is_some() {
+            pod.close();
+            pods.leaving.borrow_mut().push(Leaving { pod, _held: held.cloned() });
+        } else {
             worker.close_records(&pod, CloseReason::PodLeft);
             pod.abort();
-        } else {
-            pod.close();
-            pods.leaving.borrow_mut().push(Leaving { pod, _held: Some(Arc::clone(held)) });
         }
     }
     worker.stock.forget(cookie);
