@@ -104,23 +104,32 @@ fn float(value: u64) -> f64 {
 }
 
 fn services(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>]) -> fmt::Result {
-    type Field = fn(&ServiceTally) -> &AtomicU64;
-    let fields: [(&str, &str, Field); 3] = [
+    let fields: [Field<ServiceTally>; 3] = [
         ("posthaste_request_retries", "Attempts beside the first", |tally| &tally.retries),
         ("posthaste_request_hedges", "Attempts started while another was under way", |tally| &tally.hedges),
         ("posthaste_retry_budget_refused", "Attempts that the retry budget did not allow", |tally| {
             &tally.budget_refused
         }),
     ];
+    let ports: Vec<String> = tallies.iter().map(|tally| tally.port.to_string()).collect();
+    let rows = tallies.iter().zip(&ports);
+    let rows = rows.map(|(tally, port)| (&**tally, [("service", &*tally.name.hostname), ("port", &**port)]));
+    single(encoder, fields, &rows.collect::<Vec<_>>())
+}
+
+/// A counter's name, what it counts, and where it stands.
+type Field<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
+
+/// Counters of which each row has one.
+fn single<T, const N: usize, const L: usize>(
+    encoder: Encoder<'_, '_>,
+    fields: [Field<T>; N],
+    rows: &[(&T, [(&str, &str); L])],
+) -> fmt::Result {
     for (name, help, field) in fields {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for tally in tallies {
-            let port = tally.port.to_string();
-            count(
-                &mut family,
-                &[("service", &tally.name.hostname), ("port", &port)],
-                field(tally).load(Relaxed),
-            )?;
+        for (row, labels) in rows {
+            count(&mut family, labels, field(row).load(Relaxed))?;
         }
     }
     Ok(())
@@ -158,19 +167,21 @@ fn reasons(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>], before: &Rea
 }
 
 fn routes(encoder: Encoder<'_, '_>, routes: &[(RouteKey, Arc<RouteTally>)]) -> fmt::Result {
+    let texts: Vec<(String, String)> =
+        routes.iter().map(|(key, _)| (RouteText(&key.route).to_string(), key.port.to_string())).collect();
+    let rows = routes.iter().zip(&texts).map(|((key, tally), (route, port))| {
+        (&**tally, [("route", &**route), ("backend", &*key.backend), ("port", &**port)])
+    });
+    let rows: Vec<_> = rows.collect();
     let help = "Requests by rule of a route, backend and hundred of the status";
     let mut family =
         encoder.encode_descriptor("posthaste_route_requests", help, None, MetricType::Counter)?;
-    for (key, tally) in routes {
-        let (route, port) = (RouteText(&key.route).to_string(), key.port.to_string());
+    for (tally, [route, backend, port]) in &rows {
         for (class, value) in tally.classes() {
-            let labels =
-                [("route", &*route), ("backend", &*key.backend), ("port", &*port), ("code_class", class)];
-            count(&mut family, &labels, value)?;
+            count(&mut family, &[*route, *backend, *port, ("code_class", class)], value)?;
         }
     }
-    type Field = fn(&RouteTally) -> &AtomicU64;
-    let fields: [(&str, &str, Field); 3] = [
+    let fields: [Field<RouteTally>; 3] = [
         ("posthaste_route_retries", "Attempts beside the first, by rule of a route", |tally| &tally.retries),
         ("posthaste_route_hedges", "Attempts beside another one, by rule of a route", |tally| &tally.hedges),
         (
@@ -179,15 +190,7 @@ fn routes(encoder: Encoder<'_, '_>, routes: &[(RouteKey, Arc<RouteTally>)]) -> f
             |tally| &tally.budget_refused,
         ),
     ];
-    for (name, help, field) in fields {
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (key, tally) in routes {
-            let (route, port) = (RouteText(&key.route).to_string(), key.port.to_string());
-            let labels = [("route", &*route), ("backend", &*key.backend), ("port", &*port)];
-            count(&mut family, &labels, field(tally).load(Relaxed))?;
-        }
-    }
-    Ok(())
+    single(encoder, fields, &rows)
 }
 
 fn about(encoder: Encoder<'_, '_>, sources: &Sources) -> fmt::Result {
