@@ -69,13 +69,12 @@ impl Trial<'_> {
         let status = answer.response.status();
         let headers = answer.response.headers();
         let grpc = if call.grpc { answer::grpc_status(headers) } else { None };
-        let outcome = match grpc {
-            Some(code) => Outcome::of_grpc(code),
-            None => Outcome::of_status(status.as_u16()),
+        let outcome = match (grpc, Outcome::of_status(status.as_u16())) {
+            (Some(code), _) => Outcome::of_grpc(code),
+            // Its trailers will tell.
+            (None, Outcome::Success) if call.grpc && !answer.response.body().is_end() => Outcome::Begun,
+            (None, outcome) => outcome,
         };
-        // Its trailers will tell.
-        let begun = call.grpc && outcome == Outcome::Success && !answer.response.body().is_end();
-        let outcome = if grpc.is_none() && begun { Outcome::Begun } else { outcome };
         let hints = Hints::read(headers);
         if matches!(outcome, Outcome::GatewayFailure | Outcome::ServerError) {
             load::observe_failure(&self.endpoint.load, took_ns, now_ns);
