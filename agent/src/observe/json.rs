@@ -29,6 +29,19 @@ pub(super) fn number_field(out: &mut Vec<u8>, name: &str, value: u64) {
     number(out, value);
 }
 
+/// `,"name":{...}` of the fields that `fill` appends, each with a comma before it.
+pub(super) fn object_field(out: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
+    field(out, name);
+    let start = out.len();
+    fill(out);
+    // The first field began with a comma, which becomes the object's beginning.
+    match out.get_mut(start) {
+        Some(first) => *first = b'{',
+        None => out.push(b'{'),
+    }
+    out.push(b'}');
+}
+
 /// `,"name":value` for whatever serialises.
 pub(super) fn value_field<T: Serialize>(out: &mut Vec<u8>, name: &str, one: &T) {
     field(out, name);

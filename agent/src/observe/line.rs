@@ -79,11 +79,11 @@ fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Endi
     if let Some(details) = said.and_then(|said| said.details.as_deref()) {
         json::text_field(out, "connection_termination_details", details);
     }
-    json::value_field(out, "stages", &row.stages.view());
+    row.stages.view().write_field(out, "stages");
     let pair = progress.socket_pair();
     for (name, info) in [("application_socket", pair.application), ("network_socket", pair.network)] {
         if let Some(info) = info {
-            json::value_field(out, name, &info);
+            info.write_field(out, name);
         }
     }
 }
@@ -96,23 +96,18 @@ pub(super) fn write_parties(out: &mut Vec<u8>, row: &Row, progress: &Progress) {
 /// Who calls and who is called.
 pub(super) fn write_sides(out: &mut Vec<u8>, sides: [Side<'_>; 2]) {
     for (name, side) in ["source", "destination"].into_iter().zip(sides) {
-        json::field(out, name);
-        let start = out.len();
-        for (field, value) in ["workload", "pod", "namespace", "principal"].into_iter().zip(side.names()) {
-            if let Some(value) = value {
-                json::text_field(out, field, value);
+        json::object_field(out, name, |out| {
+            for (field, value) in ["workload", "pod", "namespace", "principal"].into_iter().zip(side.names())
+            {
+                if let Some(value) = value {
+                    json::text_field(out, field, value);
+                }
             }
-        }
-        if let Some(address) = side.address {
-            json::field(out, "address");
-            json::address(out, address);
-        }
-        // The first field began with a comma, which becomes the object's beginning.
-        match out.get_mut(start) {
-            Some(first) => *first = b'{',
-            None => out.push(b'{'),
-        }
-        out.push(b'}');
+            if let Some(address) = side.address {
+                json::field(out, "address");
+                json::address(out, address);
+            }
+        });
     }
 }
 

@@ -78,7 +78,7 @@ pub use reason::{CloseReason, Direction, EndedBy, ResponseFlag, Security};
 pub use requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, Requests};
 pub use row::ServiceName;
 pub use series::{SERIES_LIMIT, SeriesTable};
-pub use socket::{LiveSocket, SocketWatch, TcpInfo};
+pub use socket::{LiveSocket, SocketWatch, TcpInfo, TunnelSocket};
 pub use sources::{Explainer, Sources, Supply, TunnelCounts};
 pub use stage::{Stage, StagesView as Stages};
 

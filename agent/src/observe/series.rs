@@ -6,7 +6,7 @@ use super::{
     Direction, ResponseFlag, Security, ServiceName, locked,
     row::{Progress, Row},
 };
-use crate::snapshot::{SpiffeId, Workload};
+use crate::snapshot::{Map, SpiffeId, Workload};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -296,7 +296,7 @@ impl Key {
 /// A worker's short way to its series.
 #[derive(Debug, Default)]
 pub struct SeriesCache {
-    found: HashMap<Key, Cached>,
+    found: Map<Key, Cached>,
     epoch: u64,
 }
 

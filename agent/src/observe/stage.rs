@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::json;
 use serde::{Deserialize, Serialize};
 
 /// A stage of the data path, in the order in which they mostly come. Of a connection with requests those of its first one count.
@@ -89,9 +90,47 @@ pub struct StagesView {
     pub answer_us: Option<u64>,
 }
 
+impl StagesView {
+    /// Appends `,"name":{...}` with the fields by their names here.
+    pub(super) fn write_field(&self, out: &mut Vec<u8>, name: &str) {
+        let fields = [
+            ("taken_us", self.taken_us),
+            ("routed_us", self.routed_us),
+            ("dialled_us", self.dialled_us),
+            ("tls_us", self.tls_us),
+            ("tunnel_us", self.tunnel_us),
+            ("request_us", self.request_us),
+            ("answer_us", self.answer_us),
+        ];
+        json::object_field(out, name, |out| {
+            for (name, after_us) in fields {
+                after_us.into_iter().for_each(|us| json::number_field(out, name, us));
+            }
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The lines are read back by the serialiser's names.
+    #[test]
+    fn what_is_written_reads_back() {
+        for (count, stages) in
+            [(0, StagesView::default()), (1, StagesView { tls_us: Some(3), ..StagesView::default() })]
+        {
+            let mut line = b"{\"a\":1".to_vec();
+            stages.write_field(&mut line, "stages");
+            line.push(b'}');
+            let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!(read.get("stages").unwrap().as_object().unwrap().len(), count);
+            assert_eq!(
+                serde_json::from_value::<StagesView>(read.get("stages").unwrap().clone()).unwrap(),
+                stages
+            );
+        }
+    }
 
     #[test]
     fn the_first_time_counts_and_nothing_is_zero() {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::TUNNEL_PORT,
-    observe::{CloseReason, Security, monotonic_ns},
+    observe::{CloseReason, Security, TunnelSocket, monotonic_ns},
     snapshot::{LocalPod, SpiffeId},
     tls,
     tunnel::{
@@ -83,7 +83,8 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
     };
     drop(snapshot);
     // A second descriptor, to ask the kernel about; where there is none left, the records go without.
-    let socket = near.as_fd().try_clone_to_owned().ok().map(Arc::new);
+    let socket =
+        near.as_fd().try_clone_to_owned().ok().map(|descriptor| Arc::new(TunnelSocket::new(descriptor)));
     let limit = worker.shared.connect.handshake;
     let greeted = timeout(limit, greet(&worker, &here, near)).await;
     let (stream, peer, lost) = match greeted.unwrap_or(Err(CloseReason::TlsFailure)) {

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::OwnedFd,
     sync::Arc,
 };
 
@@ -10,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::relay::reset_on_drop;
 use crate::{
-    observe::{CloseReason, Direction, monotonic_ns},
+    observe::{CloseReason, Direction, TunnelSocket, monotonic_ns},
     resilience::bulkhead::{self, Bulkhead, Permit},
     snapshot::{LocalPod, SpiffeId},
     tunnel::{Authority, Incoming, Tunnel, reference::ReferenceTunnel},
@@ -47,7 +46,7 @@ pub enum Arrival<I> {
         /// Who the caller proved to be.
         peer: SpiffeId,
         /// A second descriptor of the tunnel's socket, shared by its streams, for `tcp_info`.
-        socket: Option<Arc<OwnedFd>>,
+        socket: Option<Arc<TunnelSocket>>,
     },
 }
 

@@ -11,7 +11,6 @@ pub mod setback;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
 };
@@ -23,7 +22,7 @@ use tokio::{
 
 use super::{arrival::Arrival, identify, route::Target};
 use crate::{
-    observe::{CloseReason, Connection, SocketWatch, Stage, monotonic_ns},
+    observe::{CloseReason, Connection, SocketWatch, Stage, TunnelSocket, monotonic_ns},
     resilience::{
         balance::{self, Outstanding},
         ejection::{self, EjectionPolicy},
@@ -51,7 +50,7 @@ pub enum Far {
         /// From the peer's application.
         receive: <reference::ReferenceTunnel as Tunnel>::Receive,
         /// The tunnel's socket, to ask the kernel about it.
-        socket: Option<Arc<OwnedFd>>,
+        socket: Option<Arc<TunnelSocket>>,
     },
 }
 

@@ -25,12 +25,13 @@ pub mod stream;
 
 use std::{
     future::Future,
-    os::fd::OwnedFd,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+
+use crate::observe::TunnelSocket;
 
 pub use authority::Authority;
 pub use error::{OpenError, Reset, StreamError, TunnelEnd};
@@ -119,7 +120,7 @@ pub trait Tunnel: Clone + 'static {
     fn start(&self, request: &ConnectRequest) -> Result<(Self::Send, Self::Answer), OpenError>;
 
     /// A second descriptor of the socket, for `tcp_info`; `None` where there is none.
-    fn socket(&self) -> Option<Arc<OwnedFd>> {
+    fn socket(&self) -> Option<Arc<TunnelSocket>> {
         None
     }
 

@@ -5,10 +5,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     future::Future,
     net::SocketAddr,
-    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -17,7 +15,10 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{Accepted, ConnectRequest, OpenError, Tunnel};
-use crate::snapshot::spiffe::SpiffeId;
+use crate::{
+    observe::TunnelSocket,
+    snapshot::{Map, spiffe::SpiffeId},
+};
 
 /// How often a caller starts over because others took all room of the tunnel that it waited for.
 const ROUNDS: usize = 64;
@@ -48,7 +49,7 @@ pub struct Opened<T: Tunnel> {
     /// From the request to the answer: how long the peer's application took to accept. The tunnel stood already.
     pub waited: Duration,
     /// A second descriptor of the tunnel's socket, shared by all its streams, for `tcp_info`.
-    pub socket: Option<Arc<OwnedFd>>,
+    pub socket: Option<Arc<TunnelSocket>>,
 }
 
 /// A stream whose request is sent.
@@ -65,7 +66,7 @@ pub struct Begun<T: Tunnel> {
 pub struct Pool<T>(Rc<Inner<T>>);
 
 struct Inner<T> {
-    peers: RefCell<HashMap<Key, Peer<T>>>,
+    peers: RefCell<Map<Key, Peer<T>>>,
     draining: Cell<bool>,
 }
 

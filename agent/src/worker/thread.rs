@@ -274,9 +274,11 @@ fn listen(worker: &Rc<Worker>, pod: &Rc<PodHere>, listener: std::net::TcpListene
 async fn accept_all(listener: TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHere>, arrive: Arrive) {
     let mut leaving = pin!(pod.leaving());
     loop {
+        // By order: asking chance which to ask first costs more than asking.
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = leaving.as_mut() => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((near, client)) => arrive(worker, pod, near, client),

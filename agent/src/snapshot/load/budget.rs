@@ -1,9 +1,8 @@
 //! Cells of retry budgets; `resilience::budget` has the rules. Pure.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicU64},
-};
+use std::sync::{Arc, Mutex, atomic::AtomicU64};
+
+use crate::snapshot::Map;
 
 /// Slots that make an interval.
 pub const SLOTS: usize = 16;
@@ -43,7 +42,7 @@ pub struct Slots {
 #[derive(Debug, Default)]
 pub struct Budgets {
     /// By namespace and workload of the caller.
-    pub(crate) callers: HashMap<(Arc<str>, Arc<str>), Arc<Budget>>,
+    pub(crate) callers: Map<(Arc<str>, Arc<str>), Arc<Budget>>,
     /// Entries that make the next insertion drop what is idle.
     pub(crate) sweep_at: usize,
 }

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
@@ -23,9 +23,12 @@ use super::{
     drive::{Entered, Heartbeat, Life},
     halves::{ReferenceReceive, ReferenceSend, Shared},
 };
-use crate::tunnel::{
-    Accepted, ConnectRequest, OpenError, Settings, StreamError, Tunnel, TunnelEnd, headers,
-    stream::{ClientStream, Coalesced, Counters, Pass, ReadAhead, Sealed},
+use crate::{
+    observe::TunnelSocket,
+    tunnel::{
+        Accepted, ConnectRequest, OpenError, Settings, StreamError, Tunnel, TunnelEnd, headers,
+        stream::{ClientStream, Coalesced, Counters, Pass, ReadAhead, Sealed},
+    },
 };
 
 /// The task that drives a connection.
@@ -42,7 +45,7 @@ struct Link {
     /// The peer's settings have come.
     settled: Cell<bool>,
     limit: usize,
-    socket: Option<Arc<OwnedFd>>,
+    socket: Option<Arc<TunnelSocket>>,
     /// Told to end at once.
     cut: Notify,
 }
@@ -64,7 +67,8 @@ where
         .await
         .map_err(|_| OpenError::DialTimeout(settings.dial_deadline))?
         .map_err(|error| OpenError::Dial(error.to_string().into()))?;
-    let descriptor = socket.as_fd().try_clone_to_owned().ok().map(Arc::new);
+    let descriptor =
+        socket.as_fd().try_clone_to_owned().ok().map(|descriptor| Arc::new(TunnelSocket::new(descriptor)));
     let handshake = async {
         let stream = secure(ReadAhead::new(socket)).await?;
         let run = |driving| drop(tokio::task::spawn_local(driving));
@@ -82,7 +86,7 @@ where
 /// The peer does not speak HTTP/2 or closed the connection.
 pub async fn establish<S: Sealed>(
     mut stream: S,
-    socket: Option<Arc<OwnedFd>>,
+    socket: Option<Arc<TunnelSocket>>,
     settings: &Settings,
     run: impl FnOnce(Driving),
 ) -> Result<ReferenceTunnel, OpenError> {
@@ -241,7 +245,7 @@ impl Tunnel for ReferenceTunnel {
         Ok((ReferenceSend(shared.clone()), ReferenceAnswer { response: begun.response, shared }))
     }
 
-    fn socket(&self) -> Option<Arc<OwnedFd>> {
+    fn socket(&self) -> Option<Arc<TunnelSocket>> {
         self.0.socket.clone()
     }
 

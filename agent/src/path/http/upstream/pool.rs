@@ -6,7 +6,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     future::poll_fn,
     net::SocketAddr,
     rc::{Rc, Weak},
@@ -23,7 +22,7 @@ use crate::{
         http::io::{WireSink, WireSource},
     },
     resilience::limits,
-    snapshot::{Endpoint, ServicePort, ServiceState, Shared, SpiffeId, policy::KeepAlive},
+    snapshot::{Endpoint, Map, ServicePort, ServiceState, Shared, SpiffeId, policy::KeepAlive},
     tunnel::reference::Carrier,
 };
 
@@ -50,7 +49,7 @@ pub struct Upstream(Rc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    places: RefCell<HashMap<Key, Rc<Place>>>,
+    places: RefCell<Map<Key, Rc<Place>>>,
     /// Wakes the watcher; none before the first connection is idle.
     watcher: RefCell<Option<Waker>>,
     watched: Cell<bool>,
