@@ -5,9 +5,12 @@ use super::{
     series::RequestSeries,
     tally::{Reasons, RouteKey, RouteTally, ServiceTally},
 };
-use crate::observe::{
-    Sources,
-    metrics::{Labels, count, gauge, histogram, labels},
+use crate::{
+    observe::{
+        Sources,
+        metrics::{Labels, count, gauge, histogram, labels},
+    },
+    resilience::bulkhead::Bulkhead,
 };
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 use std::{
@@ -31,6 +34,7 @@ impl Collector for RequestCollector {
         standard(&mut encoder, &all)?;
         let tallies = requests.books.services();
         services(&mut encoder, &tallies)?;
+        delayed(&mut encoder, &tallies)?;
         reasons(&mut encoder, &tallies, &requests.overflow)?;
         routes(&mut encoder, &requests.books.routes())?;
         let help = "Requests that were refused because they are not unambiguous HTTP";
@@ -131,6 +135,19 @@ fn single<T, const N: usize, const L: usize>(
         for (row, labels) in rows {
             count(&mut family, labels, field(row).load(Relaxed))?;
         }
+    }
+    Ok(())
+}
+
+/// By limit, of which one delays.
+fn delayed(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>]) -> fmt::Result {
+    let help = "Requests that waited for a limit";
+    let mut family =
+        encoder.encode_descriptor("posthaste_delayed_requests", help, None, MetricType::Counter)?;
+    for tally in tallies {
+        let (service, port, limit) = (&*tally.name.hostname, tally.port.to_string(), Bulkhead::Turn.as_str());
+        let labels = [("service", service), ("port", &port), ("limit", limit)];
+        count(&mut family, &labels, tally.put_off.load(Relaxed))?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@
 //! | `tap` | who listens to which requests |
 //! | `trace`, `request_id` | `traceparent` and `X-Request-Id`, made or kept |
 //! | `flag` | Envoy's short codes |
+//! | `turn` | whether a request was put off |
 
 mod denied;
 mod finished;
@@ -32,6 +33,7 @@ mod tap;
 pub(crate) mod tests;
 mod top;
 pub mod trace;
+pub mod turn;
 
 pub use denied::{DeniedRequest, Heading, Refusal};
 pub use finished::{AttemptNote, AttemptOutcome};

@@ -6,6 +6,7 @@ use super::{
     finished::{Details, Finished},
     shard::Outcome,
     tally::{RouteKey, ServiceTally},
+    turn,
 };
 use crate::{
     observe::{Security, monotonic_ns},
@@ -15,7 +16,7 @@ use http::{HeaderMap, HeaderValue, request};
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 /// What is known when the head of a request has been read.
@@ -66,6 +67,8 @@ pub struct RequestRecord {
     grpc: Cell<Option<u8>>,
     flags: Cell<RequestFlags>,
     finished: Cell<bool>,
+    /// How often its task had been put off before it.
+    put_off_before: u64,
     state: RefCell<State>,
 }
 
@@ -105,6 +108,7 @@ impl RequestRecord {
             grpc: Cell::new(None),
             flags: Cell::default(),
             finished: Cell::new(false),
+            put_off_before: turn::before(),
             state: RefCell::new(state),
         }
     }
@@ -143,7 +147,7 @@ impl RequestRecord {
         let mut state = self.state.borrow_mut();
         state.budget_refused = true;
         if let Some(service) = &state.service {
-            service.budget_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            service.budget_refused.fetch_add(1, Relaxed);
         }
     }
 
@@ -227,8 +231,12 @@ impl RequestRecord {
         let took_ns = now_ns.saturating_sub(self.started_ns);
         let bytes = (self.request_bytes.get(), self.response_bytes.get());
         let retries = state.attempts.saturating_sub(1);
+        let put_off = turn::since(self.put_off_before);
         if let Some(service) = &state.service {
             service.finished(is_failure(&outcome), took_ns, retries, state.hedges);
+            if put_off > 0 {
+                service.put_off.fetch_add(1, Relaxed);
+            }
         }
         if let Some(route) = &state.route
             && (retries > 0 || state.hedges > 0 || state.budget_refused)
@@ -251,6 +259,7 @@ impl RequestRecord {
                 peer: state.peer,
                 security: state.security,
                 limit: state.limit,
+                put_off,
                 budget_refused: state.budget_refused,
                 retries,
                 hedges: state.hedges,

@@ -34,6 +34,8 @@ pub(crate) struct ServiceTally {
     pub(crate) retries: AtomicU64,
     pub(crate) hedges: AtomicU64,
     pub(crate) budget_refused: AtomicU64,
+    /// Requests that were put off because their pod had used up its turn.
+    pub(crate) put_off: AtomicU64,
     pub(crate) latencies: Latencies,
     pub(crate) overflow: Reasons,
     pub(crate) ejections: Reasons,
@@ -51,6 +53,7 @@ impl ServiceTally {
             retries: AtomicU64::new(0),
             hedges: AtomicU64::new(0),
             budget_refused: AtomicU64::new(0),
+            put_off: AtomicU64::new(0),
             latencies: Latencies::default(),
             overflow: Reasons::default(),
             ejections: Reasons::default(),
