@@ -190,3 +190,28 @@ fn who_has_had_its_turn_waits_for_others_and_is_told_so() {
     assert!(of_client.len() >= 20, "{}", of_client.len());
     assert!(of_client.iter().all(|line| line["delayed_by"].is_null()), "{of_client:?}");
 }
+
+#[test]
+fn half_a_head_is_not_waited_for_without_end() {
+    let mut shop = Shop::start("http");
+    shop.put(policy("shop-web", json!({"limits": {"requestHeadersTimeout": "500ms"}})));
+    let half = "GET /half HTTP/1.1\r\nHost: shop\r\nX-Some";
+    for sent in [half.to_owned(), format!("GET /size/3 HTTP/1.1\r\nHost: shop\r\n\r\n{half}")] {
+        let heard =
+            peer::call(&shop.client, "raw", shop.service, &[&peer::hexadecimal(sent.as_bytes()), "20000"]);
+        let heard = heard.unwrap();
+        let has = |status: &str| heard["answer"].as_str().is_some_and(|answer| answer.contains(status));
+        assert!(has("HTTP/1.1 408 ") && heard["end"] == "eof", "{sent:?}: {heard}\n{}", shop.logs());
+        assert_eq!(has("HTTP/1.1 200 "), sent != half, "{sent:?}: {heard}");
+    }
+    // Who says nothing between two requests may take longer.
+    let seldom = Spec { rate: 1.0, ..Spec::requests(3, 1) };
+    assert_eq!(shop.load(&seldom).status(200), 3, "{}", shop.logs());
+    assert_eq!(shop.count(OVERFLOW, &[("limit", "request_headers_timeout")]), 2.0, "{}", shop.logs());
+    let late = |line: &serde_json::Value| line["limit"] == "request_headers_timeout";
+    let line = shop.mesh.a.wait_for_log("a late head", late).unwrap();
+    let told = [&line["event"], &line["status"], &line["flags"], &line["source"]["pod"]];
+    assert_eq!(told, [&json!("refused"), &json!(408), &json!("UO"), &json!("client")], "{line}");
+    let seen = (0..3).map(|server| shop.seen_by(server).targets);
+    assert!(!seen.flatten().any(|(target, _)| target.contains("half")), "half a request has gone on");
+}

@@ -158,9 +158,13 @@ impl Requests {
         RequestRecord::new(self.clone(), worker, opening, wanted)
     }
 
-    /// A request that is not unambiguous HTTP was refused.
-    pub fn refused(&self, worker: usize, request: &RefusedRequest) {
-        self.0.malformed.count(request.what);
+    /// What is no request was refused; of a service port, where that is known.
+    pub fn refused(&self, worker: usize, request: &RefusedRequest, port: Option<&ServicePort>) {
+        match (request.limit, port) {
+            (None, _) => self.0.malformed.count(request.what),
+            (Some(limit), Some(port)) => self.service(worker, port).overflow.count(limit),
+            (Some(limit), None) => self.count_overflow(limit),
+        }
         if request.status >= self.0.options.log_rule.min_status {
             self.0.options.log.refused(worker, request);
         }
