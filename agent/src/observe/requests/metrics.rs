@@ -198,13 +198,21 @@ fn routes(encoder: Encoder<'_, '_>, routes: &[(RouteKey, Arc<RouteTally>)]) -> f
             count(&mut family, &[*route, *backend, *port, ("code_class", class)], value)?;
         }
     }
-    let fields: [Field<RouteTally>; 3] = [
+    let fields: [Field<RouteTally>; 5] = [
         ("posthaste_route_retries", "Attempts beside the first, by rule of a route", |tally| &tally.retries),
         ("posthaste_route_hedges", "Attempts beside another one, by rule of a route", |tally| &tally.hedges),
         (
             "posthaste_route_budget_refused",
             "Attempts that the retry budget did not allow, by rule",
             |tally| &tally.budget_refused,
+        ),
+        ("posthaste_route_overflow", "Requests and attempts that a limit refused, by rule", |tally| {
+            &tally.overflow
+        }),
+        (
+            "posthaste_route_endpoint_ejections",
+            "Endpoints that were ejected because of requests, by rule",
+            |tally| &tally.ejections,
         ),
     ];
     single(encoder, fields, &rows)

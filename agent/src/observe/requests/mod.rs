@@ -47,6 +47,7 @@ pub(crate) use finished::Finished;
 pub(crate) use line::RouteText;
 pub(crate) use metrics::RequestCollector;
 pub(crate) use record::is_grpc_failure;
+pub(crate) use tally::{RouteKey, RouteTally};
 pub(crate) use tap::{TapFilter, Tapped};
 
 use super::{AccessLog, Connection, SERIES_LIMIT, locked, otlp::SpanQueue};
@@ -55,13 +56,13 @@ use http::HeaderMap;
 use record::Wanted;
 use shard::{Books, Outcome, Shard};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-use tally::{Reasons, RouteKey, ServiceTally};
+use tally::{Reasons, ServiceTally, Trouble};
 use tap::Taps;
 
 /// Which requests get a line in the access log. Those with a status of 500 and more, without status, or with a flag always do,
@@ -252,9 +253,15 @@ impl Requests {
         status >= rule.min_status && (always || shard.is_due(rule.sample))
     }
 
-    /// Counts more attempts than one, which are rare, on the rule.
-    fn count_repeated(&self, key: RouteKey, retries: u16, hedges: u16, budget_refused: bool) {
-        self.0.books.route(key).repeated(retries, hedges, budget_refused);
+    /// Counts trouble, which is rare, on the rule.
+    fn count_trouble(&self, key: RouteKey, trouble: Trouble) {
+        self.0.books.route(key).troubled(trouble);
+    }
+
+    /// Counts by rule and backend, up to now.
+    pub(crate) fn routes(&self) -> HashMap<RouteKey, Arc<RouteTally>> {
+        self.gather();
+        self.0.books.routes().into_iter().collect()
     }
 
     /// Hands a finished request to all who want it.

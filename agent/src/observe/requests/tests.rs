@@ -173,6 +173,8 @@ fn a_scrape_shows_istios_metrics_and_ours() {
         "posthaste_route_retries_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_route_hedges_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_route_budget_refused_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_route_overflow_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_route_endpoint_ejections_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_malformed_requests_total{what=\"bare_lf\"} 1",
         "posthaste_overflow_total{service=\"unknown\",port=\"\",limit=\"request_headers_timeout\"} 1",
         "posthaste_overflow_total{service=\"cart.shop.svc.cluster.local\",port=\"80\",limit=\"request_headers_timeout\"} 1",
