@@ -14,7 +14,7 @@ const OVERFLOW: &str = "posthaste_overflow_total";
 const DELAYED: &str = "posthaste_delayed_requests_total";
 
 /// All pods of the client's node are served by one thread.
-fn shop_with_one_worker() -> Shop {
+pub(crate) fn shop_with_one_worker() -> Shop {
     let mut mesh = Mesh::prepare(&[("mtls", "strict")]).unwrap();
     mesh.a.settings.workers = 1;
     mesh.run().unwrap();
