@@ -146,7 +146,9 @@ fn one_pod_cannot_take_more_than_its_bulkhead() {
         shop.logs()
     );
     let line = shop.mesh.a.wait_for_log("a refused connection", |line| line["reason"] == "overflow");
-    assert_eq!(line.unwrap()["source"]["pod"], "client");
+    let line = line.unwrap();
+    assert_eq!((&line["source"]["pod"], &line["limit"]), (&json!("client"), &json!("bulkhead_connections")));
+    assert_eq!(shop.count(OVERFLOW, &[("limit", "bulkhead_connections")]), 3.0, "{}", shop.logs());
     shop.put(of_namespace(json!({"bufferedBytes": 65536})));
     shop.clear();
 

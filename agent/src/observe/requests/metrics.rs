@@ -153,7 +153,7 @@ fn delayed(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>]) -> fmt::Resu
 }
 
 fn reasons(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>], before: &Reasons) -> fmt::Result {
-    let help = "Requests and attempts that a limit refused";
+    let help = "Connections, requests and attempts that a limit refused";
     let mut family = encoder.encode_descriptor("posthaste_overflow", help, None, MetricType::Counter)?;
     for (limit, value) in before.all() {
         count(&mut family, &[("service", "unknown"), ("port", ""), ("limit", limit)], value)?;

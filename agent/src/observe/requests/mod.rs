@@ -164,7 +164,7 @@ impl Requests {
         match (request.limit, port) {
             (None, _) => self.0.malformed.count(request.what),
             (Some(limit), Some(port)) => self.service(worker, port).overflow.count(limit),
-            (Some(limit), None) => self.count_overflow(limit),
+            (Some(limit), None) => self.overflow(limit),
         }
         if request.status >= self.0.options.log_rule.min_status {
             self.0.options.log.refused(worker, request);
@@ -237,7 +237,8 @@ impl Requests {
         }
     }
 
-    fn count_overflow(&self, limit: &'static str) {
+    /// A limit refused something before its service was known: a request, or a connection.
+    pub fn overflow(&self, limit: &'static str) {
         self.0.overflow.count(limit);
     }
 

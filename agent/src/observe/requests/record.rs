@@ -157,7 +157,7 @@ impl RequestRecord {
         state.trouble.overflows = state.trouble.overflows.saturating_add(1);
         match &state.service {
             Some(service) => service.overflow.count(limit),
-            None => self.requests.count_overflow(limit),
+            None => self.requests.overflow(limit),
         }
     }
 
