@@ -153,7 +153,7 @@ pub struct AgentArguments {
     /// Wait for the other agent of this node to end, and take over then, instead of refusing to start; for rolling updates.
     #[arg(long)]
     pub stand_by: bool,
-    /// How long a clean stop waits for connections to end.
+    /// How long a clean stop waits for connections to end; what has not ended then is cut, and counted in the last line of the log.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub drain: Duration,
 }

@@ -1,7 +1,7 @@
 //! One node: a site with an agent process in it, and the questions that tests ask it.
 
 use crate::{
-    Doing, Fault, Running, Site, http,
+    Doing, Fault, Finished, Running, Site, http,
     metrics::Metrics,
     sweep,
     wait::{eventually_within, holds},
@@ -189,9 +189,17 @@ impl Agent {
     /// # Errors
     /// It does not end within 30 s.
     pub fn stop(&mut self) -> Result<(), Fault> {
-        let Some(running) = self.running.take() else { return Ok(()) };
+        self.stop_and_tell().map(drop)
+    }
+
+    /// The same; what it has said, unless it did not run.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn stop_and_tell(&mut self) -> Result<Option<Finished>, Fault> {
+        let Some(running) = self.running.take() else { return Ok(None) };
         running.signal(Signal::TERM);
-        running.finish(Duration::from_secs(30)).map(drop)
+        running.finish(Duration::from_secs(30)).map(Some)
     }
 
     /// Sends it a signal.

@@ -56,11 +56,16 @@ fn text(routes: &[RoutesView], fit: Fit) -> String {
         Column { title: "CALLERS", rank: 3, least: 7 },
         Column { title: "MATCH", rank: 0, least: 12 },
         Column { title: "TO", rank: 0, least: 16 },
+        Column { title: "ENDPOINTS", rank: 3, least: 9 },
         Column { title: "FILTERS", rank: 5, least: 8 },
         Column { title: "TIMEOUT", rank: 4, least: 7 },
         Column { title: "RETRIES", rank: 6, least: 7 },
         Column { title: "ROUTE", rank: 1, least: 16 },
         Column { title: "TRY-TIMEOUT", rank: WIDE, least: 7 },
+        Column { title: "REQUESTS", rank: WIDE, least: 8 },
+        Column { title: "RETRIED", rank: WIDE, least: 7 },
+        Column { title: "REFUSED", rank: WIDE, least: 7 },
+        Column { title: "EJECTIONS", rank: WIDE, least: 7 },
     ];
     let rows: Vec<_> =
         routes.iter().flat_map(|port| port.matches.iter().map(move |one| row(port, one))).collect();
@@ -78,16 +83,44 @@ fn row(port: &RoutesView, one: &RouteMatchView) -> Vec<String> {
         port.callers.clone().unwrap_or_else(|| "all".to_owned()),
         one.matches.clone(),
         match &*one.action {
-            "forward" => one.backends.iter().map(backend).collect::<Vec<_>>().join(", "),
+            "forward" => of_each(one, backend),
             "invalid" => "500: not valid".to_owned(),
             action => action.to_owned(),
         },
+        if one.backends.is_empty() { "-".to_owned() } else { of_each(one, endpoints) },
         if one.filters.is_empty() { "-".to_owned() } else { one.filters.join(", ") },
         milliseconds(one.request_timeout_ms),
         one.retries.map_or_else(|| "-".to_owned(), |retries| retries.to_string()),
         one.route.clone(),
         milliseconds(one.backend_timeout_ms),
+        of_each(one, |backend| backend.counts.requests.to_string()),
+        of_each(one, |backend| (backend.counts.retries + backend.counts.hedges).to_string()),
+        of_each(one, |backend| (backend.counts.budget_refused + backend.counts.overflow).to_string()),
+        of_each(one, |backend| backend.counts.ejections.to_string()),
     ]
+}
+
+/// Texts of the backends, in their order.
+fn of_each(one: &RouteMatchView, text: impl Fn(&RouteBackendView) -> String) -> String {
+    one.backends.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// How many take requests, of how many, and what became of the others.
+fn endpoints(backend: &RouteBackendView) -> String {
+    if backend.service.is_none() {
+        return "-".to_owned();
+    }
+    let healthy = backend.endpoints.saturating_sub(backend.ejected + backend.half_open);
+    let mut text = format!("{healthy}/{}", backend.endpoints);
+    for (count, what) in [(backend.ejected, "ejected"), (backend.half_open, "half-open")] {
+        if count > 0 {
+            text.push_str(&format!(" {count} {what}"));
+        }
+    }
+    if backend.panic {
+        text.push_str(" panic");
+    }
+    text
 }
 
 fn backend(backend: &RouteBackendView) -> String {
@@ -104,10 +137,24 @@ fn problems(one: &RouteMatchView) -> Vec<(&str, &str)> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
+    use crate::observe::views::RouteCountsView;
 
     fn backend_of(service: Option<&str>, percent: f64) -> RouteBackendView {
         let problem = service.is_none().then(|| "no Service `gone`".to_owned());
-        RouteBackendView { service: service.map(str::to_owned), weight: 1, percent, problem }
+        let (ejected, endpoints) = if service.is_some() { (1, 3) } else { (0, 0) };
+        let counts =
+            RouteCountsView { requests: 1234, overflow: 5, budget_refused: 6, ..RouteCountsView::default() };
+        let service = service.map(str::to_owned);
+        RouteBackendView {
+            service,
+            weight: 1,
+            percent,
+            problem,
+            endpoints,
+            ejected,
+            counts,
+            ..RouteBackendView::default()
+        }
     }
 
     #[test]
@@ -134,9 +181,14 @@ mod tests {
             callers: None,
             matches: vec![one, bad],
         };
+        let wide = text(std::slice::from_ref(&view), Fit { width: None, wide: true });
+        assert!(
+            wide.contains("REFUSED") && wide.contains("  1234, 1234  ") && wide.contains("  11, 11  "),
+            "{wide}"
+        );
         let text = text(&[view], Fit { width: None, wide: false });
         for part in [
-            "cart.shop:80  all      /cart/* GET  cart.shop:80 90%, 500 10%",
+            "cart.shop:80  all      /cart/* GET  cart.shop:80 90%, 500 10%  2/3 1 ejected, -",
             "1500ms",
             "500: not valid",
             "HTTPRoute/shop/cart[0]: no Service `gone`\n",

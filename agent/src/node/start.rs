@@ -125,6 +125,7 @@ struct Agent {
     readings: watch::Receiver<Arc<Reading>>,
     workers: Arc<Vec<WorkerHandle>>,
     access_log: AccessLog,
+    connections: Connections,
     annotator: Option<Annotator>,
     turn: Option<Turn>,
 }
@@ -233,6 +234,7 @@ impl Agent {
             readings,
             workers,
             access_log,
+            connections,
             annotator,
             turn,
         })
@@ -348,6 +350,7 @@ impl Agent {
             }
         }
         self.access_log.stop();
+        self.connections.tell_cut(drain);
         let _ = std::fs::remove_file(&self.admin_socket);
         stuck.map_or(Ok(()), |index| Err(StartError::Worker(index, "did not stop")))
     }

@@ -89,7 +89,7 @@ pub fn admin_answers(sources: Arc<Sources>, metrics: Arc<Metrics>) -> Answers {
             Answer::json(&workloads(&sources))
         }
         "/services" => Answer::json(&services(&sources.snapshot.load(), monotonic_ns())),
-        "/routes" => Answer::json(&request_answers::routes(&sources.snapshot.load(), &Query::parse(query))),
+        "/routes" => Answer::json(&request_answers::routes(&sources, &Query::parse(query), monotonic_ns())),
         "/endpoints" => {
             Answer::json(&breakers::endpoints(&sources.snapshot.load(), &Query::parse(query), monotonic_ns()))
         }

@@ -1,5 +1,5 @@
 //! Load and health of the endpoints of service ports, and what limits their requests: `/endpoints` and the metrics
-//! `posthaste_breaker_*` and `posthaste_endpoint_ejected`.
+//! `posthaste_breaker_*`, `posthaste_endpoint_ejected` and `posthaste_route_endpoint_ejected`.
 
 use super::{
     Sources,
@@ -7,6 +7,7 @@ use super::{
     metrics::gauge,
     query::Query,
     request_answers::is_meant,
+    requests::{RouteKey, RouteText},
     views::{EndpointsView, HealthView, RunningView},
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 };
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -94,6 +96,31 @@ fn health(endpoint: &Endpoint, weight: f64, now_ns: u64) -> HealthView {
     }
 }
 
+/// Endpoints that requests are kept away from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OutOfRotation {
+    pub(super) ejected: u32,
+    pub(super) half_open: u32,
+}
+
+impl OutOfRotation {
+    pub(super) fn of(port: &ServicePort, now_ns: u64) -> Self {
+        let mut out = Self::default();
+        for endpoint in &port.endpoints {
+            match outlier::state(&endpoint.load, now_ns) {
+                State::Healthy => {}
+                State::HalfOpen => out.half_open += 1,
+                State::Ejected { .. } => out.ejected += 1,
+            }
+        }
+        out
+    }
+
+    fn by_state(self) -> [(&'static str, u32); 2] {
+        [("ejected", self.ejected), ("half_open", self.half_open)]
+    }
+}
+
 /// Only of service ports that had requests: a cluster has many that this node never calls.
 #[derive(Debug)]
 pub(super) struct BreakerCollector(pub(super) Arc<Sources>);
@@ -106,7 +133,9 @@ impl Collector for BreakerCollector {
         let ports: Vec<_> =
             all.filter(|port| called.contains(&(port.hostname.clone(), port.port))).map(Port::of).collect();
         breakers(&mut encoder, &ports)?;
-        ejected(&mut encoder, &ports, monotonic_ns())
+        let states = ejected(&mut encoder, &ports, monotonic_ns())?;
+        let routes = self.0.requests.routes();
+        ejected_by_route(&mut encoder, &states, routes.keys())
     }
 }
 
@@ -146,23 +175,48 @@ fn breakers(encoder: &mut DescriptorEncoder<'_>, ports: &[Port<'_>]) -> fmt::Res
     Ok(())
 }
 
-fn ejected(encoder: &mut DescriptorEncoder<'_>, ports: &[Port<'_>], now_ns: u64) -> fmt::Result {
+/// Also returns them, by host name and port, for each address family.
+fn ejected<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    ports: &'a [Port<'a>],
+    now_ns: u64,
+) -> Result<States<'a>, fmt::Error> {
     let help = "Endpoints that requests are kept away from, by the state of their breaker";
     let mut family =
         encoder.encode_descriptor("posthaste_endpoint_ejected", help, None, MetricType::Gauge)?;
+    let mut states = States::new();
     for port in ports {
         let [service, number, ip] = port.labels();
-        let states = port.port.endpoints.iter().map(|endpoint| outlier::state(&endpoint.load, now_ns));
-        let (mut open, mut half_open) = (0, 0);
-        for state in states {
-            match state {
-                State::Healthy => {}
-                State::HalfOpen => half_open += 1,
-                State::Ejected { .. } => open += 1,
-            }
+        let out = OutOfRotation::of(port.port, now_ns);
+        for (state, count) in out.by_state() {
+            gauge(&mut family, &[service, number, ip, ("state", state)], count.into())?;
         }
-        for (state, count) in [("ejected", open), ("half_open", half_open)] {
-            gauge(&mut family, &[service, number, ip, ("state", state)], count)?;
+        states.entry((&port.port.hostname, port.port.port)).or_default().push((port.family, out));
+    }
+    Ok(states)
+}
+
+type States<'a> = HashMap<(&'a str, u16), Vec<(&'static str, OutOfRotation)>>;
+
+/// The same for the backends of rules that had requests.
+fn ejected_by_route<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    states: &States<'_>,
+    routes: impl Iterator<Item = &'a RouteKey>,
+) -> fmt::Result {
+    let (name, help) = (
+        "posthaste_route_endpoint_ejected",
+        "Endpoints that requests are kept away from, by rule of a route, backend and the state of their breaker",
+    );
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for key in routes {
+        let (route, port) = (RouteText(&key.route).to_string(), key.port.to_string());
+        let backend = [("route", &*route), ("backend", &*key.backend), ("port", &*port)];
+        for (ip, out) in states.get(&(&*key.backend, key.port)).into_iter().flatten() {
+            for (state, count) in out.by_state() {
+                let labels = [&backend[..], &[("family", *ip), ("state", state)]].concat();
+                gauge(&mut family, &labels, count.into())?;
+            }
         }
     }
     Ok(())

@@ -20,6 +20,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 /// What is known when a connection has been accepted.
@@ -63,6 +64,8 @@ struct Table {
     attempts: AtomicU64,
     denials: Denials,
     decisions: [[AtomicU64; Why::ALL.len()]; Protocol::ALL.len()],
+    /// Cut when the agent stopped: of HTTP, of plain bytes.
+    cut: [AtomicU64; 2],
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +89,7 @@ impl Connections {
             attempts: AtomicU64::new(0),
             denials: Denials::default(),
             decisions: Default::default(),
+            cut: Default::default(),
         }))
     }
 
@@ -109,6 +113,11 @@ impl Connections {
             .collect();
         let now_ns = monotonic_ns();
         for (slot, row) in of_pod {
+            if reason == CloseReason::Shutdown {
+                let [http, bytes] = &self.0.cut;
+                let cut = if row.progress().protocol.is_http() { http } else { bytes };
+                cut.fetch_add(1, Ordering::Relaxed);
+            }
             self.closed(worker, slot, &row, reason, now_ns);
         }
     }
@@ -129,6 +138,17 @@ impl Connections {
             rows.extend(locked(shard).closed.iter().cloned());
         }
         rows
+    }
+
+    /// Says at the agent's end which connections had not ended within the time for that.
+    pub fn tell_cut(&self, drain: Duration) {
+        let [http, bytes] = self.0.cut.each_ref().map(|count| count.load(Ordering::Relaxed));
+        match http + bytes {
+            0 => tracing::info!("stopped; all connections had ended"),
+            cut => tracing::warn!(
+                "stopped; cut {cut} connections that had not ended within --drain ({drain:?}): {bytes} of plain bytes, {http} of HTTP"
+            ),
+        }
     }
 
     /// How many connections live.

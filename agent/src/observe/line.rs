@@ -2,8 +2,8 @@
 //!
 //! Fields of a line: `time` (RFC 3339, UTC, ms), `event` (`open`, not where requests have lines of their own; `close`), `id`, `direction`, `source` and `destination`
 //! (`workload`, `pod`, `namespace`, `principal`, `address`; unknown ones absent), `service`, `protocol`, `protocol_why`, `server_name`, `policy`, `endpoint`, `security`, `attempts`,
-//! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `ended_by`, `flag`, `connection_termination_details` (of a
-//! denial, in Istio's words),
+//! `connect_ms`; at close also `duration_ms`, `sent_bytes` (server to client), `received_bytes`, `reason`, `limit` (that refused it), `ended_by`, `flag`, `connection_termination_details`
+//! (of a denial, in Istio's words),
 //! `stages` (microseconds after the arrival), `application_socket` and `network_socket` (`srtt_us`, `rttvar_us`, `retransmits`, `congestion_window`).
 
 use super::{
@@ -70,6 +70,9 @@ fn write_ending(out: &mut Vec<u8>, row: &Row, progress: &Progress, ending: &Endi
         json::number_field(out, name, count);
     }
     json::text_field(out, "reason", ending.reason.as_str());
+    if let Some(limit) = ending.reason.limit() {
+        json::text_field(out, "limit", limit);
+    }
     if let Some(status) = ending.reason.status() {
         json::number_field(out, "status", status.into());
     }

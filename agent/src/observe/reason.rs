@@ -1,5 +1,6 @@
 //! Why a connection ended, who ended it, and what Istio's `response_flags` calls it. Pure.
 
+use crate::resilience::bulkhead::Bulkhead;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -235,6 +236,12 @@ impl CloseReason {
             Self::Refused(status) | Self::BadRequest(status) => Some(status),
             _ => None,
         }
+    }
+
+    /// The limit that refused it.
+    #[must_use]
+    pub fn limit(self) -> Option<&'static str> {
+        (self == Self::Overflow).then_some(Bulkhead::Connections.as_str())
     }
 
     /// What Istio's label `response_flags` says.

@@ -1,21 +1,27 @@
 //! The admin answers about requests: `/routes`, `/endpoints`, `/top`, `/tap`.
 
 use super::{
+    Sources,
+    breakers::OutOfRotation,
     clock::wall_offset_ns,
     http::{Answer, AnswerBody, Pieces},
     query::Query,
-    requests::{Requests, RouteText, TapFilter, Tapped},
+    requests::{Requests, RouteKey, RouteTally, RouteText, TapFilter, Tapped},
     row::ServiceName,
-    views::{RouteBackendView, RouteMatchView, RoutesView},
+    views::{RouteBackendView, RouteCountsView, RouteMatchView, RoutesView},
 };
-use crate::snapshot::{
-    ServicePort, ServiceRoutes, Snapshot,
-    routes::{Action, Backend, Filters, RouteTable, Rule, entry::Entry},
+use crate::{
+    resilience::outlier,
+    snapshot::{
+        ServicePort, ServiceRoutes,
+        routes::{Action, Backend, Filters, RouteName, RouteTable, Rule, entry::Entry},
+    },
 };
 use http::{HeaderName, Method};
 use hyper::{StatusCode, body::Bytes};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -30,7 +36,15 @@ pub(super) fn is_meant(query: &Query<'_>, port: &ServicePort) -> bool {
         && query.find("service").is_none_or(|service| ServiceName::from(port).is(service))
 }
 
-pub(super) fn routes(snapshot: &Snapshot, query: &Query<'_>) -> Vec<RoutesView> {
+/// What is asked for the state of routes.
+struct Now {
+    counts: HashMap<RouteKey, Arc<RouteTally>>,
+    now_ns: u64,
+}
+
+pub(super) fn routes(sources: &Sources, query: &Query<'_>, now_ns: u64) -> Vec<RoutesView> {
+    let snapshot = sources.snapshot.load();
+    let now = Now { counts: sources.requests.routes(), now_ns };
     let mut views = Vec::new();
     let mut seen = HashSet::new();
     for service in &snapshot.services {
@@ -38,20 +52,20 @@ pub(super) fn routes(snapshot: &Snapshot, query: &Query<'_>) -> Vec<RoutesView> 
             let find = |address| snapshot.routes.get(&(address, port.port));
             let found = service.cluster_ips.iter().copied().find_map(find);
             if let Some(routes) = found.filter(|_| seen.insert((port.hostname.clone(), port.port))) {
-                views.extend(tables(port, routes));
+                views.extend(tables(port, routes, &now));
             }
         }
     }
     views
 }
 
-fn tables(port: &ServicePort, routes: &ServiceRoutes) -> Vec<RoutesView> {
+fn tables(port: &ServicePort, routes: &ServiceRoutes, now: &Now) -> Vec<RoutesView> {
     let view = |callers: Option<&str>, table: &RouteTable| RoutesView {
         namespace: port.service_namespace.to_string(),
         service: port.service_name.to_string(),
         port: port.port,
         callers: callers.map(str::to_owned),
-        matches: table.entries().iter().map(match_view).collect(),
+        matches: table.entries().iter().map(|entry| match_view(entry, now)).collect(),
     };
     let mut consumers: Vec<_> = routes.consumers.iter().collect();
     consumers.sort_by_key(|(namespace, _)| *namespace);
@@ -59,10 +73,10 @@ fn tables(port: &ServicePort, routes: &ServiceRoutes) -> Vec<RoutesView> {
     producer.chain(consumers.into_iter().map(|(namespace, table)| view(Some(namespace), table))).collect()
 }
 
-fn match_view(entry: &Entry) -> RouteMatchView {
+fn match_view(entry: &Entry, now: &Now) -> RouteMatchView {
     let rule: &Rule = &entry.rule;
     let (action, backends, problem) = match &rule.action {
-        Action::Forward(backends) => ("forward", backend_views(backends), None),
+        Action::Forward(backends) => ("forward", backend_views(&rule.name, backends, now), None),
         Action::Redirect(_) => ("redirect", Vec::new(), None),
         Action::Invalid(reason) => ("invalid", Vec::new(), Some(reason.clone())),
     };
@@ -79,20 +93,44 @@ fn match_view(entry: &Entry) -> RouteMatchView {
     }
 }
 
-fn backend_views(backends: &[Backend]) -> Vec<RouteBackendView> {
+fn backend_views(rule: &Arc<RouteName>, backends: &[Backend], now: &Now) -> Vec<RouteBackendView> {
     let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
     let percent = |weight: u32| if total == 0 { 0.0 } else { f64::from(weight) * 100.0 / total as f64 };
     let view = |backend: &Backend| {
         let name =
             |port: &ServicePort| format!("{}.{}:{}", port.service_name, port.service_namespace, port.port);
-        RouteBackendView {
-            service: backend.port.as_ref().ok().map(|port| name(port)),
+        let share = RouteBackendView {
             weight: backend.weight,
             percent: percent(backend.weight),
             problem: backend.port.as_ref().err().cloned(),
+            ..RouteBackendView::default()
+        };
+        let Ok(port) = &backend.port else { return share };
+        let out = OutOfRotation::of(port, now.now_ns);
+        RouteBackendView {
+            service: Some(name(port)),
+            endpoints: u32::try_from(port.endpoints.len()).unwrap_or(u32::MAX),
+            ejected: out.ejected,
+            half_open: out.half_open,
+            panic: !outlier::are_honoured(port, now.now_ns),
+            counts: counts(rule, port, now),
+            ..share
         }
     };
     backends.iter().map(view).collect()
+}
+
+fn counts(rule: &Arc<RouteName>, port: &ServicePort, now: &Now) -> RouteCountsView {
+    let key = RouteKey { route: rule.clone(), backend: port.hostname.clone(), port: port.port };
+    let Some(tally) = now.counts.get(&key) else { return RouteCountsView::default() };
+    RouteCountsView {
+        requests: tally.requests(),
+        retries: tally.retries.load(Relaxed),
+        hedges: tally.hedges.load(Relaxed),
+        budget_refused: tally.budget_refused.load(Relaxed),
+        overflow: tally.overflow.load(Relaxed),
+        ejections: tally.ejections.load(Relaxed),
+    }
 }
 
 fn filter_names(filters: &Filters) -> Vec<String> {

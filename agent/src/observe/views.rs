@@ -9,7 +9,8 @@ pub use explain::{
     ArrivalView, AskView, ChanceView, ExplainView, OutcomeKind, OutcomeView, RuleView, StepView,
 };
 pub use requests::{
-    EndpointsView, HealthView, RouteBackendView, RouteMatchView, RoutesView, RunningView, TopView,
+    EndpointsView, HealthView, RouteBackendView, RouteCountsView, RouteMatchView, RoutesView, RunningView,
+    TopView,
 };
 
 use super::{CloseReason, Direction, EndedBy, Security, Stages, TcpInfo};

@@ -55,9 +55,13 @@ pub async fn carry<I: OverReference>(
     let here = Arc::clone(here);
     let record = record::open(worker, &here, &arrival, &snapshot, arrived_ns);
     record.stage(Stage::Taken);
-    let Ok(_held) = arrival.hold(&here) else {
-        arrival.refuse(CloseReason::Overflow);
-        return record.close(CloseReason::Overflow);
+    let _held = match arrival.hold(&here) {
+        Ok(held) => held,
+        Err(limit) => {
+            worker.shared.requests.overflow(limit.as_str());
+            arrival.refuse(CloseReason::Overflow);
+            return record.close(CloseReason::Overflow);
+        }
     };
     let going = match begin(worker, pod, &here, &snapshot, &arrival, &record) {
         // The usual case of HTTP needs nothing of a dial, and no snapshot while its client is silent.

@@ -1,5 +1,5 @@
 //! What one calling pod may hold inside the shared agent, so that it cannot starve another: connections, running
-//! requests, buffered bytes. A refusal says which. Pure.
+//! requests, buffered bytes, turns of a worker. A refusal says which, and so does a delay. Pure.
 
 use std::sync::{
     Arc,
@@ -17,6 +17,8 @@ pub enum Bulkhead {
     Requests,
     /// Bytes of bodies buffered for it.
     BufferedBytes,
+    /// What it may have done by a worker before other pods have their turn (`worker::tasks`): delays, and never refuses.
+    Turn,
 }
 
 impl Bulkhead {
@@ -27,6 +29,7 @@ impl Bulkhead {
             Self::Connections => "bulkhead_connections",
             Self::Requests => "bulkhead_requests",
             Self::BufferedBytes => "bulkhead_buffered_bytes",
+            Self::Turn => "bulkhead_turn",
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What one node may have under way to a service port, over all its pods: connections, waiting and running requests,
 //! retries at once. What comes above is refused at once (503, flag `UO`). Pure.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use crate::snapshot::{ServiceState, Shared, load::Running, policy::Limits};
@@ -36,6 +39,15 @@ impl Overflow {
 
 /// The word for a request's body that is longer than the policy allows.
 pub const REQUEST_BODY: &str = "request_body_bytes";
+
+/// The word for a request's head that did not come in time.
+pub const REQUEST_HEADERS: &str = "request_headers_timeout";
+
+/// How long a request's head may take once it has begun; none where there is no limit.
+#[must_use]
+pub fn head_time(limits: &Limits) -> Option<Duration> {
+    (limits.request_headers_ns > 0).then(|| Duration::from_nanos(limits.request_headers_ns))
+}
 
 /// Bytes that a request's body may have; none where there is no limit.
 #[must_use]

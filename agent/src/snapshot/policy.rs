@@ -108,6 +108,8 @@ pub struct Limits {
     pub retries: u32,
     /// Bytes of one request's body; 0 is without limit.
     pub request_body_bytes: u64,
+    /// From the first byte of an HTTP/1 request's head to its end; 0 is without limit.
+    pub request_headers_ns: u64,
 }
 
 /// Retries that a calling workload may add to its requests to a service (Gateway API `retryConstraint`).
@@ -183,7 +185,14 @@ impl Default for Outliers {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, pending: 1024, requests: 8192, retries: 64, request_body_bytes: 0 }
+        Self {
+            connections: 4096,
+            pending: 1024,
+            requests: 8192,
+            retries: 64,
+            request_body_bytes: 0,
+            request_headers_ns: 60 * SECOND,
+        }
     }
 }
 

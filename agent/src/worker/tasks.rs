@@ -1,8 +1,9 @@
 //! The tasks of one pod on one worker, run in turns: whatever a pod has ready, other pods wait for at most [`TURN`] polls of
-//! it. The runtime sees one task for each pod, so its queue is as long as there are busy pods, not busy connections.
+//! it. The runtime sees one task for each pod, so its queue is as long as there are busy pods, not busy connections. A task that has to
+//! wait while another pod has its turn is told so, for its record.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,9 +19,16 @@ use std::{
 use slab::Slab;
 use tokio::task::yield_now;
 
+use crate::observe::requests::turn::{self, PutOff};
+
 /// Tasks of one pod that are polled before the next pod has its turn. With more of them what a pod sends
 /// by one tunnel leaves in larger heaps: the 99th percentile of its answers grows; with fewer it costs more writes.
 pub const TURN: usize = 16;
+
+thread_local! {
+    /// Turns that the pods of this thread have had.
+    static TURNS: Cell<u64> = const { Cell::new(0) };
+}
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -29,12 +37,26 @@ type Work = Pin<Box<dyn Future<Output = ()>>>;
 pub struct Tasks {
     slots: RefCell<Slab<Slot>>,
     ready: Arc<Ready>,
+    left: Cell<Left>,
+}
+
+/// What a turn that was used up left to the next one.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    /// Tasks that were ready; so many of those that are taken up next.
+    tasks: usize,
+    /// The first of them, which another pod's turn had already come before.
+    put_off: usize,
+    /// [`TURNS`] at its end.
+    turn: u64,
 }
 
 struct Slot {
     /// Absent while it is polled.
     work: Option<Work>,
     alarm: Arc<Alarm>,
+    /// How often it was put off; `now` until it is taken up, where whoever added it was.
+    put_off: PutOff,
 }
 
 /// Which tasks want to be polled.
@@ -77,8 +99,8 @@ impl Ready {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).queue.pop_front()
     }
 
-    fn has_more(&self) -> bool {
-        !self.0.lock().unwrap_or_else(PoisonError::into_inner).queue.is_empty()
+    fn waiting(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).queue.len()
     }
 
     /// Whether nothing waits; then the driver is woken by what comes next.
@@ -102,7 +124,9 @@ impl Tasks {
             is_queued: AtomicBool::new(false),
             ready: Arc::clone(&self.ready),
         });
-        entry.insert(Slot { work: Some(Box::pin(work)), alarm: Arc::clone(&alarm) });
+        // What is begun by work that was put off is late as well.
+        let put_off = PutOff { times: 0, now: turn::running().now };
+        entry.insert(Slot { work: Some(Box::pin(work)), alarm: Arc::clone(&alarm), put_off });
         drop(slots);
         alarm.wake();
     }
@@ -128,32 +152,38 @@ impl Tasks {
     pub async fn drive(self: Rc<Self>) {
         loop {
             poll_fn(|cx| if self.ready.rest(cx) { Poll::Pending } else { Poll::Ready(()) }).await;
-            self.take_turn();
-            if self.ready.has_more() {
+            let left = self.take_turn();
+            self.left.set(left);
+            if left.tasks > 0 || self.ready.waiting() > 0 {
                 // The runtime looks for what the kernel has to say before it comes back here: others are served first.
                 yield_now().await;
             }
         }
     }
 
-    fn take_turn(&self) {
+    fn take_turn(&self) -> Left {
+        let before = self.left.get();
+        let mut put_off = if before.turn == TURNS.get() { before.put_off } else { before.tasks };
+        let turn = TURNS.get() + 1;
+        TURNS.set(turn);
         for _ in 0..TURN {
-            match self.ready.next() {
-                Some(alarm) => self.poll_one(&alarm),
-                None => return,
-            }
+            let Some(alarm) = self.ready.next() else { return Left::default() };
+            self.poll_one(&alarm, put_off > 0);
+            put_off = put_off.saturating_sub(1);
         }
+        Left { tasks: self.ready.waiting(), put_off, turn }
     }
 
-    fn poll_one(&self, alarm: &Arc<Alarm>) {
+    fn poll_one(&self, alarm: &Arc<Alarm>, put_off: bool) {
         let key = alarm.key;
         alarm.is_queued.store(false, Ordering::Release);
         let taken = {
             let mut slots = self.slots.borrow_mut();
             let slot = slots.get_mut(key).filter(|slot| Arc::ptr_eq(&slot.alarm, alarm));
-            slot.and_then(|slot| slot.work.take())
+            slot.and_then(|slot| slot.work.take().zip(Some(slot.put_off.taken_up(put_off))))
         };
-        let Some(mut work) = taken else { return };
+        let Some((mut work, put_off)) = taken else { return };
+        turn::runs(put_off);
         let waker = Waker::from(Arc::clone(alarm));
         let mut cx = Context::from_waker(&waker);
         // One connection's defect is not the others'. What panicked is dropped and never seen again.
@@ -169,6 +199,7 @@ impl Tasks {
                 drop(work);
             }
         }
+        turn::runs(PutOff::default());
     }
 }
 
@@ -227,6 +258,39 @@ mod tests {
             heavy.abort();
             assert_eq!(heavy.running(), 0);
         });
+    }
+
+    /// Tasks of one pod that are all ready at once, beside another pod that always is where `beside` says so: how often each was
+    /// put off before it was taken up.
+    fn put_off(tasks: usize, beside: bool) -> Vec<u64> {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        on_a_worker(async {
+            let (heavy, light) = (started(), started());
+            if beside {
+                light.add(async {
+                    loop {
+                        yield_now().await;
+                    }
+                });
+            }
+            for _ in 0..tasks {
+                let seen = Rc::clone(&seen);
+                heavy.add(async move { seen.borrow_mut().push(turn::running().times) });
+            }
+            while heavy.running() > 0 {
+                yield_now().await;
+            }
+            assert_eq!(turn::running(), PutOff::default());
+        });
+        seen.take()
+    }
+
+    #[test]
+    fn who_waits_for_another_pods_turn_is_told_so() {
+        let late = |tasks: usize| (0..tasks).map(|place| u64::from(place >= TURN)).collect::<Vec<_>>();
+        assert_eq!(put_off(TURN, true), late(TURN), "all in one turn");
+        assert_eq!(put_off(3 * TURN, true), late(3 * TURN), "behind the turns of another pod");
+        assert_eq!(put_off(3 * TURN, false), vec![0; 3 * TURN], "nobody else had a turn");
     }
 
     #[test]

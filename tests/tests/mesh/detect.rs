@@ -5,7 +5,9 @@ use crate::scene::{cluster_ip, logs};
 use posthaste_tests::{
     Family, Mesh, Pod, Running,
     certificates::{Signer, Validity},
-    eventually, python,
+    eventually,
+    peer::{self, faulty::Faulty},
+    python,
     wait::holds,
 };
 use serde_json::{Value, json};
@@ -44,8 +46,19 @@ impl Pair {
     }
 
     fn service(&mut self, name: &str, target: u16, protocol: Option<&str>) -> SocketAddr {
+        self.service_with_port(name, "main", target, protocol)
+    }
+
+    fn service_with_port(
+        &mut self,
+        name: &str,
+        port: &str,
+        target: u16,
+        protocol: Option<&str>,
+    ) -> SocketAddr {
         let mut service = self.mesh.service_spec(name, target, &[&self.server]);
         service.app_protocol = protocol.map(str::to_owned);
+        service.ports = vec![(port.to_owned(), 80, target)];
         self.mesh.publish(&service).unwrap();
         cluster_ip(&service, Family::V4)
     }
@@ -70,10 +83,37 @@ impl Pair {
         .unwrap_or_else(|fault| panic!("{fault}\n{}", logs(&self.mesh)))
     }
 
+    /// A connection that says this and then waits, while the connection table is asked what it speaks and how that is known.
+    fn live(&self, service: &str, to: SocketAddr, says: &str, (protocol, why): (&str, &str)) {
+        let said = peer::hexadecimal(says.as_bytes());
+        let _running = peer::start_call(&self.client, "raw", to, &[&said, "60000"]).unwrap();
+        let line = ["connections", "--service", service, "--pod", "client"];
+        let asked = eventually("the live connection", || {
+            let view = self.mesh.a.json(&line).map_err(|fault| fault.to_string())?;
+            let mut rows = view["connections"].as_array().into_iter().flatten();
+            let found = rows.any(|row| row["protocol"] == protocol && row["protocol_why"] == why);
+            holds(found, view.to_string())
+        });
+        asked
+            .unwrap_or_else(|fault| panic!("{service}: {protocol}, by {why}: {fault}\n{}", logs(&self.mesh)));
+        let text = self.mesh.a.cli(&[&line[..], &["-o", "wide"]].concat()).unwrap();
+        let shown =
+            |row: &str| [protocol, why].iter().all(|word| row.split_whitespace().any(|cell| cell == *word));
+        assert!(text.contains("PROTOCOL") && text.contains("KNOWN-BY") && text.lines().any(shown), "{text}");
+    }
+
     fn decided(&self, protocol: &str, why: &str) -> f64 {
         let labels = [("protocol", protocol), ("why", why)];
         self.mesh.a.metrics().unwrap().sum("posthaste_protocol_decisions_total", &labels)
     }
+}
+
+/// A mail server, which speaks first.
+fn mail(pair: &Pair) -> Running {
+    let listen = ["/usr/bin/aiosmtpd", "-n", "-l", &format!("{}:2525", pair.server.v4)];
+    let running = pair.server.start(&listen).unwrap();
+    pair.server.wait_listening(2525).unwrap();
+    running
 }
 
 fn tls(pair: &Pair) -> Running {
@@ -108,9 +148,7 @@ fn tls_of_the_application_passes_and_its_name_is_recorded() {
 #[test]
 fn a_server_that_speaks_first_is_not_held_up_and_the_port_is_learnt() {
     let mut pair = Pair::start();
-    let listen = ["/usr/bin/aiosmtpd", "-n", "-l", &format!("{}:2525", pair.server.v4)];
-    let _server = pair.server.start(&listen).unwrap();
-    pair.server.wait_listening(2525).unwrap();
+    let _server = mail(&pair);
     let to = pair.service("mail", 2525, None);
     let letter = pair.mesh.world.folder().join("letter");
     std::fs::write(&letter, "Subject: hello\r\n\r\nhello\r\n").unwrap();
@@ -121,5 +159,31 @@ fn a_server_that_speaks_first_is_not_held_up_and_the_port_is_learnt() {
         let line = pair.closed("mail", count);
         assert_eq!((&line["protocol"], &line["protocol_why"]), (&json!("tcp"), &json!(why)), "{line}");
         assert!(pair.decided("tcp", why) > 0.0);
+    }
+}
+
+#[test]
+fn the_connection_table_says_what_a_port_speaks_and_how_that_is_known() {
+    let mut pair = Pair::start();
+    let _servers = (Faulty::start(&pair.server, 8080, "one").unwrap(), mail(&pair));
+    let _echo = peer::serve(&pair.server, "echo", 9000).unwrap();
+    const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // Service, name of its port, `appProtocol`, port of the server, what the client says, and what is known of that.
+    let table = [
+        ("declared", "main", Some("http"), 8080, GET, ("http", "app-protocol")),
+        ("otherwise", "main", Some("http"), 8080, PREFACE, ("http2", "first-bytes")),
+        ("named", "http-web", None, 8080, GET, ("http", "port-name")),
+        ("both", "http-web", Some("tcp"), 8080, GET, ("tcp", "app-protocol")),
+        ("found", "main", None, 8080, GET, ("http", "first-bytes")),
+        ("bytes", "main", None, 9000, "neither of them\r\n", ("tcp", "first-bytes")),
+    ];
+    for (service, port, declared, target, says, known) in table {
+        let to = pair.service_with_port(service, port, target, declared);
+        pair.live(service, to, says, known);
+    }
+    let to = pair.service("mail", 2525, None);
+    for why in ["server-first", "learnt"] {
+        pair.live("mail", to, "", ("tcp", why));
     }
 }

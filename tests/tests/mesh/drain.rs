@@ -7,7 +7,7 @@ use posthaste_tests::{
     agent::Agent,
     eventually,
     kube_proxy::{Mode, ServicePort, load},
-    python,
+    peer, python,
     wait::holds,
 };
 use rustix::process::Signal;
@@ -135,4 +135,22 @@ fn a_clean_stop_costs_no_call() {
     let clients = change.clients(web, grpc);
     change.mesh.a.stop().unwrap();
     change.judge(clients, true);
+}
+
+#[test]
+fn what_has_not_ended_in_time_is_cut_and_counted() {
+    let mut mesh = Mesh::prepare(&[("mtls", "strict")]).unwrap();
+    mesh.a.settings.extra.extend(["--drain", "1"].map(str::to_owned));
+    mesh.run().unwrap();
+    let client = mesh.pod("a", "client").unwrap();
+    let server = mesh.pod("b", "server").unwrap();
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    let talks =
+        [(); 2].map(|()| peer::start_call(&client, "keep", server.at(Family::V4, 8080), &[]).unwrap());
+    for talk in &talks {
+        peer::wait_line(talk, "an open connection", |line| line["open"] == true).unwrap();
+    }
+    let said = mesh.a.stop_and_tell().unwrap().unwrap().stderr;
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.contains("cut 2 connections") && last.contains("2 of plain bytes, 0 of HTTP"), "{said}");
 }

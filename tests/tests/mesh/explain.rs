@@ -88,7 +88,8 @@ impl World {
             self.servers.push((pod, program));
         }
         let [(well, _), (sick, program)] = &self.servers[3..] else { panic!("two more servers") };
-        let detection = json!({"consecutiveGatewayFailures": 3, "successRateStdevTenths": 0, "latencyFactor": 0, "baseEjectionTime": "30m", "maxEjectionPercent": 50});
+        // By its first failure: balancing keeps requests away from who has failed, and a third one might not come.
+        let detection = json!({"consecutiveGatewayFailures": 1, "successRateStdevTenths": 0, "latencyFactor": 0, "baseEjectionTime": "30m", "maxEjectionPercent": 50});
         self.mesh.manifests.put(policy("ill", json!({"outlierDetection": detection})));
         program.plan(sick, &answering(503)).unwrap();
         self.ill = publish(&mut self.mesh, "ill", "http", &[well, sick]);

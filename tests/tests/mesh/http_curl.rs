@@ -9,6 +9,7 @@ use posthaste_tests::{
     },
     python,
 };
+use serde_json::Value;
 use std::fs;
 
 const PROTOCOLS: [Option<&str>; 2] = [None, Some("http")];
@@ -165,6 +166,48 @@ fn trailers_and_pipelined_requests() {
         assert!(answer.contains("[\"x-sum\",\"6\"]") && answer.contains("\"body_bytes\":3"), "{answer}");
     }
     assert!(server.seen(&web.server).unwrap().repeated().iter().all(|(_, times)| *times == 2));
+}
+
+/// Nothing that is meant for one hop passes, either way, and the agents do not name themselves: what the client or something before
+/// it said in `Via` stays as it is.
+#[test]
+fn what_ends_at_a_hop_ends_there() {
+    let mut web = Web::start();
+    let _server = Faulty::start(&web.server, 8080, "one").unwrap();
+    let hops = "Connection: x-hop, keep-alive, close\r\nX-Hop: of the client\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
+        TE: trailers, deflate\r\nUpgrade: other\r\nHTTP2-Settings: AAMAAABk\r\nX-End: kept\r\n";
+    for (protocol, via) in
+        PROTOCOLS.into_iter().flat_map(|protocol| [(protocol, ""), (protocol, "1.0 fred, 1.1 p")])
+    {
+        let to = web.address(protocol, Family::V4);
+        let before = if via.is_empty() { String::new() } else { format!("Via: {via}\r\n") };
+        let answer = web.raw(to, &format!("GET /hops HTTP/1.1\r\nHost: h\r\n{hops}{before}\r\n"));
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}\n{}", logs(&web.mesh)));
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains("x-end: kept"), "{head}");
+        for name in ["x-hop", "keep-alive", "proxy-connection", "via:"] {
+            assert!(!head.contains(name), "{name}: {head}");
+        }
+        let read: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        let values = |name: &str| {
+            let all = read["headers"].as_array().unwrap().iter().filter(|pair| pair[0] == name);
+            all.map(|pair| pair[1].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        for name in
+            ["x-hop", "keep-alive", "proxy-connection", "upgrade", "http2-settings", "transfer-encoding"]
+        {
+            assert_eq!(values(name), [""; 0], "{name}: {read}");
+        }
+        assert!(values("connection").iter().all(|value| !value.contains("x-hop")), "{read}");
+        assert_eq!(
+            (values("te"), values("x-end")),
+            (vec!["trailers".to_owned()], vec!["kept".to_owned()]),
+            "{read}"
+        );
+        let given = if via.is_empty() { vec![] } else { vec![via.to_owned()] };
+        assert_eq!(values("via"), given, "{read}");
+    }
 }
 
 #[test]

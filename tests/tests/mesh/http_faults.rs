@@ -3,7 +3,7 @@
 
 use crate::{
     http_scene::Web,
-    http_shop::{Shop, answering, backend, policy, route},
+    http_shop::{Shop, answering, backend, policy, publish, route},
 };
 use posthaste_tests::{
     Family,
@@ -103,6 +103,41 @@ fn endpoints_and_agents_that_vanish_under_load() {
     let spec = steady(10.0);
     let report = during(&mut shop, &spec, |shop| faulty::vanish(&shop.servers[1].0).unwrap());
     good(&report, "a pod that vanishes", &shop);
+}
+
+#[test]
+fn bodies_are_kept_for_another_attempt_up_to_64_kib() {
+    const KEPT: usize = 64 * 1024;
+    let mut shop = Shop::start("http");
+    let services = ["http", "kubernetes.io/h2c"].map(|protocol| {
+        let name = format!("kept-{}", protocol.len());
+        publish(&mut shop.mesh, &name, protocol, &[&shop.servers[0].0])
+    });
+    for (to, http2) in services.into_iter().flat_map(|to| [(to, false), (to, true)]) {
+        for (body, status, times) in [(KEPT - 1, 200, 2), (KEPT, 200, 2), (KEPT + 1, 503, 1)] {
+            // The second request is read whole and reset, the third one would be good.
+            shop.plan(0, &Plan { share: 0.5, ..Plan::always(Trouble::ResetBeforeHead) });
+            shop.forget();
+            let put = |id: &str, body| Spec {
+                method: "PUT".to_owned(),
+                body,
+                http2,
+                id: id.to_owned(),
+                ..Spec::requests(1, 1)
+            };
+            assert_eq!(shop.load_to(to, &put("first", 1)).status(200), 1, "{}", shop.logs());
+            let report = shop.load_to(to, &put("second", body));
+            let seen = shop.seen_by(0).ids;
+            let what = format!("{body} bytes to {to}, {http2}: {report:?} {seen:?}");
+            assert_eq!(
+                (report.status(status), seen.get("second-0")),
+                (1, Some(&times)),
+                "{what}\n{}",
+                shop.logs()
+            );
+            assert_eq!(seen.get("first-0"), Some(&1), "{what}");
+        }
+    }
 }
 
 #[test]

@@ -70,3 +70,21 @@ fn a_slow_endpoint_is_not_waited_for() {
     assert_eq!(shop.count("posthaste_retry_budget_refused_total", &labels), 5.0);
     shop.plan_all(&Plan::default());
 }
+
+#[test]
+fn without_a_delay_the_observed_times_say_when_to_hedge() {
+    let mut shop = Shop::start("http");
+    let hedging = json!({
+        "hedging": {}, "outlierDetection": {"latencyFactor": 0},
+        "retryConstraint": {"budget": {"percent": 100, "interval": "10s"}, "minRetryRate": {"count": 100, "interval": "1s"}},
+    });
+    shop.put(policy("shop-web", hedging));
+    // What the 95th percentile is made of.
+    assert_eq!(shop.load(&Spec::requests(400, 2)).status(200), 400, "{}", shop.logs());
+    shop.forget();
+    shop.plan(0, &slow(8000));
+    let report = shop.load(&Spec { timeout_ms: 20_000, ..Spec::requests(200, 4) });
+    assert!(report.status(200) == 200 && report.max_ms < 7000.0, "{report:?}\n{}", shop.logs());
+    assert!(shop.seen_by(0).requests > 0 && !report.servers.contains_key("one"), "{report:?}");
+    assert!(shop.count(HEDGES, &[]) >= shop.seen_by(0).requests as f64);
+}

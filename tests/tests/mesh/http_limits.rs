@@ -5,19 +5,26 @@ use crate::http_shop::{Shop, answering, at_once, policy, slow};
 use posthaste_tests::{
     Mesh, eventually,
     peer::{self, faulty::Plan, load::Spec},
-    wait::holds,
+    wait::{eventually_within, holds},
 };
 use serde_json::json;
+use std::time::Duration;
 
 const OVERFLOW: &str = "posthaste_overflow_total";
+const DELAYED: &str = "posthaste_delayed_requests_total";
 
-#[test]
-fn what_is_above_a_limit_is_refused_at_once() {
-    // One worker: idle connections of another one would count as well, and cannot make room.
+/// All pods of the client's node are served by one thread.
+pub(crate) fn shop_with_one_worker() -> Shop {
     let mut mesh = Mesh::prepare(&[("mtls", "strict")]).unwrap();
     mesh.a.settings.workers = 1;
     mesh.run().unwrap();
-    let mut shop = Shop::of(mesh, "http");
+    Shop::of(mesh, "http")
+}
+
+#[test]
+fn what_is_above_a_limit_is_refused_at_once() {
+    // Idle connections of another worker would count as well, and cannot make room.
+    let mut shop = shop_with_one_worker();
     let names = ["few-requests", "few-connections", "none-pending", "no-retries"];
     let to = names.map(|name| shop.service(name, &[0, 1, 2]));
     let limits = [
@@ -139,7 +146,9 @@ fn one_pod_cannot_take_more_than_its_bulkhead() {
         shop.logs()
     );
     let line = shop.mesh.a.wait_for_log("a refused connection", |line| line["reason"] == "overflow");
-    assert_eq!(line.unwrap()["source"]["pod"], "client");
+    let line = line.unwrap();
+    assert_eq!((&line["source"]["pod"], &line["limit"]), (&json!("client"), &json!("bulkhead_connections")));
+    assert_eq!(shop.count(OVERFLOW, &[("limit", "bulkhead_connections")]), 3.0, "{}", shop.logs());
     shop.put(of_namespace(json!({"bufferedBytes": 65536})));
     shop.clear();
 
@@ -156,4 +165,55 @@ fn one_pod_cannot_take_more_than_its_bulkhead() {
     assert_eq!(shop.seen().0, 4, "one of two fits\n{}", shop.logs());
     shop.line("the buffer", |line| line["limit"] == "bulkhead_buffered_bytes");
     shop.plan_all(&Plan::default());
+}
+
+#[test]
+fn who_has_had_its_turn_waits_for_others_and_is_told_so() {
+    let mut shop = shop_with_one_worker();
+    let heavy = shop.mesh.pod("a", "heavy").unwrap();
+    // Much more at once than a turn holds, again and again until it was seen.
+    let crowd = Spec { connections: 200, seconds: 120.0, ..Spec::default() };
+    let running = peer::load::start(&heavy, shop.service, &crowd).unwrap();
+    let delayed = || shop.count(DELAYED, &[("limit", "bulkhead_turn")]);
+    eventually_within(Duration::from_secs(90), "a request that was put off", || {
+        assert_eq!(shop.load(&Spec::requests(20, 1)).status(200), 20, "{}", shop.logs());
+        holds(delayed() > 0.0, shop.logs())
+    })
+    .unwrap();
+    drop(running);
+    let line = shop.line("a delay", |line| line["delayed_by"] == "bulkhead_turn");
+    assert!(
+        line["source"]["pod"] == "heavy" && line["delays"].as_u64() > Some(0) && line["limit"].is_null(),
+        "{line}"
+    );
+    // It is the heavy pod's limit alone: who asks one by one never has more to do than a turn holds.
+    let lines = shop.mesh.a.access_log();
+    let of_client: Vec<_> = lines.iter().filter(|line| line["source"]["pod"] == "client").collect();
+    assert!(of_client.len() >= 20, "{}", of_client.len());
+    assert!(of_client.iter().all(|line| line["delayed_by"].is_null()), "{of_client:?}");
+}
+
+#[test]
+fn half_a_head_is_not_waited_for_without_end() {
+    let mut shop = Shop::start("http");
+    shop.put(policy("shop-web", json!({"limits": {"requestHeadersTimeout": "500ms"}})));
+    let half = "GET /half HTTP/1.1\r\nHost: shop\r\nX-Some";
+    for sent in [half.to_owned(), format!("GET /size/3 HTTP/1.1\r\nHost: shop\r\n\r\n{half}")] {
+        let heard =
+            peer::call(&shop.client, "raw", shop.service, &[&peer::hexadecimal(sent.as_bytes()), "20000"]);
+        let heard = heard.unwrap();
+        let has = |status: &str| heard["answer"].as_str().is_some_and(|answer| answer.contains(status));
+        assert!(has("HTTP/1.1 408 ") && heard["end"] == "eof", "{sent:?}: {heard}\n{}", shop.logs());
+        assert_eq!(has("HTTP/1.1 200 "), sent != half, "{sent:?}: {heard}");
+    }
+    // Who says nothing between two requests may take longer.
+    let seldom = Spec { rate: 1.0, ..Spec::requests(3, 1) };
+    assert_eq!(shop.load(&seldom).status(200), 3, "{}", shop.logs());
+    assert_eq!(shop.count(OVERFLOW, &[("limit", "request_headers_timeout")]), 2.0, "{}", shop.logs());
+    let late = |line: &serde_json::Value| line["limit"] == "request_headers_timeout";
+    let line = shop.mesh.a.wait_for_log("a late head", late).unwrap();
+    let told = [&line["event"], &line["status"], &line["flags"], &line["source"]["pod"]];
+    assert_eq!(told, [&json!("refused"), &json!(408), &json!("UO"), &json!("client")], "{line}");
+    let seen = (0..3).map(|server| shop.seen_by(server).targets);
+    assert!(!seen.flatten().any(|(target, _)| target.contains("half")), "half a request has gone on");
 }

@@ -1,12 +1,13 @@
 //! Outlier detection: who is ejected, why, for how long, how many at most, and how one comes back.
 
-use crate::http_shop::{Shop, answering, policy, slow};
+use crate::http_shop::{Shop, answering, backend, policy, route, slow};
 use posthaste_tests::{
-    Running,
+    Running, eventually,
     peer::{
         faulty::{Plan, Trouble},
         load::{self, Spec},
     },
+    wait::holds,
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -38,7 +39,9 @@ fn ejected(why: &'static str) -> impl Fn(&Value) -> bool {
 #[test]
 fn failing_endpoints_are_ejected_longer_each_time_and_return() {
     let mut shop = Shop::start("http");
-    shop.put(policy("shop-web", detection(json!({"consecutiveGatewayFailures": 3}))));
+    let rules = json!([{"backendRefs": [backend("shop-web", 1)]}]);
+    let by_failures = detection(json!({"consecutiveGatewayFailures": 3}));
+    shop.put_all(&[policy("shop-web", by_failures), route("shop-web", &rules)]);
     shop.plan(0, &answering(503));
     let _traffic = traffic(&shop, shop.service);
     let first = shop.wait_endpoint("shop-web", 0, "an ejection", ejected("consecutive_failures"));
@@ -48,6 +51,7 @@ fn failing_endpoints_are_ejected_longer_each_time_and_return() {
     let row = text.lines().find(|line| line.starts_with(address)).unwrap_or_else(|| panic!("{text}"));
     assert!(row.contains("ejected") || row.contains("half_open"), "{text}");
     // The probe fails, and the next one.
+    of_the_route(&shop);
     shop.wait_endpoint("shop-web", 0, "a second ejection", |one| one["ejected_ms"].as_u64() > Some(1100));
     shop.wait_endpoint("shop-web", 0, "a third ejection", |one| one["ejected_ms"].as_u64() > Some(2100));
     assert!(shop.count("posthaste_endpoint_ejections_total", &[("why", "consecutive_failures")]) >= 3.0);
@@ -69,6 +73,27 @@ fn failing_endpoints_are_ejected_longer_each_time_and_return() {
         let out = (0..3).filter(|server| shop.endpoint("shop-web", *server).1["state"] != "healthy").count();
         assert!(out <= 1, "{out} of three");
     }
+}
+
+/// What is ejected, and what that has cost, is seen by rule and backend as well.
+fn of_the_route(shop: &Shop) {
+    let backend = eventually("an endpoint of the rule that is out", || {
+        let routes = shop.mesh.a.json(&["routes", "shop-web"]).unwrap();
+        let backend = routes[0]["matches"][0]["backends"][0].clone();
+        holds(backend["ejected"] == 1 && backend["endpoints"] == 3, routes.to_string()).map(|()| backend)
+    })
+    .unwrap();
+    let count = |what: &str| backend["counts"][what].as_u64();
+    assert!(
+        count("ejections") > Some(0) && count("retries") > Some(2) && count("requests") > count("retries"),
+        "{backend}"
+    );
+    let text = shop.mesh.a.cli(&["routes", "shop-web", "-o", "wide"]).unwrap();
+    assert!(text.contains("2/3 1 ejected") || text.contains("2/3 1 half-open"), "{text}");
+    let of_rule = [("route", "HTTPRoute/shop/shop-web[0]"), ("port", "80")];
+    assert!(shop.count("posthaste_route_endpoint_ejections_total", &of_rule) > 0.0);
+    let out = || shop.count("posthaste_route_endpoint_ejected", &of_rule);
+    eventually("the gauge", || holds(out() == 1.0, out().to_string())).unwrap();
 }
 
 #[test]
@@ -97,6 +122,10 @@ fn endpoints_are_compared_and_panic_honours_no_ejection() {
     shop.forget();
     let report = shop.load(&Spec::requests(200, 4));
     assert_eq!((report.status(200), shop.seen_by(0).requests), (200, 0), "{report:?}");
+    // What one pod has found out holds for all pods of the node.
+    let other = shop.mesh.pod("a", "other").unwrap();
+    let report = load::of(&other, shop.service, &Spec::requests(100, 4)).unwrap();
+    assert_eq!((report.status(200), shop.seen_by(0).requests), (100, 0), "{report:?}");
 
     // 500 is no failure of the gateway, and no reason to retry: its rate gives it away.
     shop.plan(0, &answering(500));

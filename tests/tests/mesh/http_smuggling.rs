@@ -71,8 +71,22 @@ fn what_is_ambiguous_reaches_nobody() {
         holds(left.is_empty(), format!("{left:?}"))
     })
     .unwrap();
+    too_long(&web, to);
     bodies(&web, &server, to);
     streams(&mut web, &server);
+}
+
+/// Heads above the limit of 64 KiB are refused before they are whole.
+fn too_long(web: &Web, to: SocketAddr) {
+    let long = "x".repeat(70_000);
+    let longs = [
+        ([format!("http://{to}/{long}"), "X: short".to_owned()], "414"),
+        ([format!("http://{to}/"), format!("X: {long}")], "431"),
+    ];
+    for ([url, header], status) in &longs {
+        let said = web.curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", header, url]);
+        assert_eq!(said, *status, "{}", logs(&web.mesh));
+    }
 }
 
 /// Bodies that turn out to be malformed when the head has gone on: the client is told, and the server never gets to an end.

@@ -1,7 +1,7 @@
 //! Endpoints that are spoken to in HTTP/2: their failures stay theirs, nothing is sent twice, and clients of HTTP/1.1 reach them.
 
 use crate::{
-    http_shop::{Shop, publish},
+    http_shop::{Shop, backend, policy, publish, route},
     scene::logs,
 };
 use posthaste_tests::{
@@ -11,7 +11,7 @@ use posthaste_tests::{
         load::Spec,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const H2C: &str = "kubernetes.io/h2c";
 
@@ -141,4 +141,46 @@ fn clients_of_http1_reach_servers_that_speak_only_http2() {
         }
     }));
     assert_eq!(echo(&shop, &[])["version"], "2");
+}
+
+/// A status that gRPC tries again is tried elsewhere, unless the server asks for more time than there is, or for no retry at all.
+#[test]
+fn calls_of_grpc_are_retried_as_their_servers_say() {
+    let mut shop = Shop::start("grpc");
+    let pods: Vec<&Pod> = shop.servers.iter().map(|(pod, _)| pod).collect();
+    publish(&mut shop.mesh, "behind", "grpc", &pods);
+    let rules = json!([{"backendRefs": [backend("behind", 1)], "retry": {"codes": [503], "attempts": 2, "backoff": "10ms"}}]);
+    let generous = json!({
+        "retryConstraint": {"budget": {"percent": 100, "interval": "10s"}, "minRetryRate": {"count": 1000, "interval": "1s"}},
+        "outlierDetection": {"consecutiveGatewayFailures": 0, "latencyFactor": 0, "successRateStdevTenths": 0},
+    });
+    shop.put_all(&[policy("behind", generous), route("shop-web", &rules)]);
+    let call = Spec {
+        method: "POST".to_owned(),
+        path: "/test.Echo/Get".to_owned(),
+        headers: vec![("content-type".to_owned(), "application/grpc".to_owned())],
+        body: 5,
+        http2: true,
+        ..Spec::requests(1, 1)
+    };
+    // UNAVAILABLE, INTERNAL; and how often it is asked for in all.
+    let table =
+        [(14, None, 3), (14, Some("5"), 3), (13, None, 1), (14, Some("-1"), 1), (14, Some("30000"), 1)];
+    for (status, pushback, times) in table {
+        let retry_after = pushback.map(str::to_owned);
+        shop.plan_all(&Plan { status, retry_after, ..Plan::always(Trouble::GrpcStatus) });
+        shop.forget();
+        let report = shop.load(&call);
+        assert_eq!(
+            (report.status(200), shop.seen().0),
+            (1, times),
+            "{status} {pushback:?}: {report:?}\n{}",
+            shop.logs()
+        );
+    }
+    let counted = |status: &str| shop.count("istio_requests_total", &[("grpc_response_status", status)]);
+    assert_eq!((counted("14"), counted("13")), (4.0, 1.0), "{}", shop.logs());
+    // Who has asked for half a minute gets it.
+    let spared = (0..3).map(|server| shop.endpoint("behind", server).1["penalised_ms"].as_u64());
+    assert!(spared.max().flatten() > Some(1000), "{}", shop.endpoint("behind", 0).0);
 }

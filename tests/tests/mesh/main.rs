@@ -29,6 +29,7 @@ mod http_hedging;
 mod http_hops;
 mod http_limits;
 mod http_outliers;
+mod http_pools;
 mod http_python;
 mod http_records;
 mod http_requests;

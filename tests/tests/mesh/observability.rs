@@ -70,7 +70,8 @@ fn said(line: &[&str], input: &str) -> (bool, String) {
 fn busy() -> Shop {
     let mut shop = Shop::start("http");
     shop.service("plain", &[0, 1]);
-    shop.put(route("plain", &serde_json::json!([{"backendRefs": [backend("plain", 1)]}])));
+    let rules = serde_json::json!([{"backendRefs": [backend("plain", 1)]}]);
+    shop.put_all(&[route("plain", &rules), route("shop-web", &rules)]);
     shop.plan(0, &answering(503));
     traffic(&shop);
     shop

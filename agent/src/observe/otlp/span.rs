@@ -3,6 +3,7 @@
 
 use crate::{
     observe::requests::{AttemptNote, AttemptOutcome, Finished, RequestProtocol, RouteText, is_grpc_failure},
+    resilience::bulkhead::Bulkhead,
     snapshot::Workload,
 };
 use opentelemetry_proto::tonic::{
@@ -161,6 +162,10 @@ fn attributes(request: &Finished) -> Vec<KeyValue> {
     all.extend(request.route.as_ref().map(|route| text("posthaste.route", &RouteText(route).to_string())));
     if request.retries > 0 {
         all.push(number_of("http.request.resend_count", u64::from(request.retries)));
+    }
+    all.extend(request.limit.map(|limit| text("posthaste.limit", limit)));
+    if request.put_off > 0 {
+        all.push(text("posthaste.delayed_by", Bulkhead::Turn.as_str()));
     }
     all.extend(error_of(request).map(|error| text("error.type", &error)));
     all

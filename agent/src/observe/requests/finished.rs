@@ -75,6 +75,8 @@ pub(crate) struct Finished {
     pub(crate) flags: RequestFlags,
     /// The limit that refused it or one of its attempts.
     pub(crate) limit: Option<&'static str>,
+    /// How often it was put off because its pod had used up its turn.
+    pub(crate) put_off: u64,
     pub(crate) budget_refused: bool,
     pub(crate) retries: u16,
     pub(crate) hedges: u16,

@@ -3,8 +3,9 @@
 //! Fields: `time` (RFC 3339, UTC, ms, the end), `event` (`request`), `connection` (its id), `request_id`, `trace_id`, `protocol`,
 //! `method`, `authority`, `path` (with query, at most 2 KiB), `user_agent`, `status` (absent without answer), `grpc_status`, `flags`,
 //! `duration_ms`, `first_byte_ms`, `request_bytes`, `response_bytes`, `source` and `destination` as for connections, `service`,
-//! `port`, `route`, `endpoint`, `security`, `retries`, `hedges`, `limit`, `budget_refused`; for a tap also `attempts`,
-//! `request_headers` and `response_headers`, whose values are replaced but for those that were asked for.
+//! `port`, `route`, `endpoint`, `security`, `retries`, `hedges`, `limit` (that refused it or an attempt), `delayed_by` (the limit that it waited
+//! for) with `delays` (how often), `budget_refused`; for a tap also `attempts`, `request_headers` and `response_headers`, whose values are
+//! replaced but for those that were asked for.
 
 use super::{AttemptOutcome, Finished, RequestProtocol};
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
         json,
         line::{Side, write_sides},
     },
+    resilience::bulkhead::Bulkhead,
     snapshot::routes::RouteName,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -80,6 +82,10 @@ impl Finished {
         }
         if let Some(limit) = self.limit {
             json::text_field(out, "limit", limit);
+        }
+        if self.put_off > 0 {
+            json::text_field(out, "delayed_by", Bulkhead::Turn.as_str());
+            json::number_field(out, "delays", self.put_off);
         }
         if self.budget_refused {
             out.extend_from_slice(b",\"budget_refused\":true");

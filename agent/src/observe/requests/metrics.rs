@@ -5,9 +5,12 @@ use super::{
     series::RequestSeries,
     tally::{Reasons, RouteKey, RouteTally, ServiceTally},
 };
-use crate::observe::{
-    Sources,
-    metrics::{Labels, count, gauge, histogram, labels},
+use crate::{
+    observe::{
+        Sources,
+        metrics::{Labels, count, gauge, histogram, labels},
+    },
+    resilience::bulkhead::Bulkhead,
 };
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 use std::{
@@ -31,6 +34,7 @@ impl Collector for RequestCollector {
         standard(&mut encoder, &all)?;
         let tallies = requests.books.services();
         services(&mut encoder, &tallies)?;
+        delayed(&mut encoder, &tallies)?;
         reasons(&mut encoder, &tallies, &requests.overflow)?;
         routes(&mut encoder, &requests.books.routes())?;
         let help = "Requests that were refused because they are not unambiguous HTTP";
@@ -135,8 +139,21 @@ fn single<T, const N: usize, const L: usize>(
     Ok(())
 }
 
+/// By limit, of which one delays.
+fn delayed(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>]) -> fmt::Result {
+    let help = "Requests that waited for a limit";
+    let mut family =
+        encoder.encode_descriptor("posthaste_delayed_requests", help, None, MetricType::Counter)?;
+    for tally in tallies {
+        let (service, port, limit) = (&*tally.name.hostname, tally.port.to_string(), Bulkhead::Turn.as_str());
+        let labels = [("service", service), ("port", &port), ("limit", limit)];
+        count(&mut family, &labels, tally.put_off.load(Relaxed))?;
+    }
+    Ok(())
+}
+
 fn reasons(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>], before: &Reasons) -> fmt::Result {
-    let help = "Requests and attempts that a limit refused";
+    let help = "Connections, requests and attempts that a limit refused";
     let mut family = encoder.encode_descriptor("posthaste_overflow", help, None, MetricType::Counter)?;
     for (limit, value) in before.all() {
         count(&mut family, &[("service", "unknown"), ("port", ""), ("limit", limit)], value)?;
@@ -181,13 +198,21 @@ fn routes(encoder: Encoder<'_, '_>, routes: &[(RouteKey, Arc<RouteTally>)]) -> f
             count(&mut family, &[*route, *backend, *port, ("code_class", class)], value)?;
         }
     }
-    let fields: [Field<RouteTally>; 3] = [
+    let fields: [Field<RouteTally>; 5] = [
         ("posthaste_route_retries", "Attempts beside the first, by rule of a route", |tally| &tally.retries),
         ("posthaste_route_hedges", "Attempts beside another one, by rule of a route", |tally| &tally.hedges),
         (
             "posthaste_route_budget_refused",
             "Attempts that the retry budget did not allow, by rule",
             |tally| &tally.budget_refused,
+        ),
+        ("posthaste_route_overflow", "Requests and attempts that a limit refused, by rule", |tally| {
+            &tally.overflow
+        }),
+        (
+            "posthaste_route_endpoint_ejections",
+            "Endpoints that were ejected because of requests, by rule",
+            |tally| &tally.ejections,
         ),
     ];
     single(encoder, fields, &rows)

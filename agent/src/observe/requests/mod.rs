@@ -14,6 +14,7 @@
 //! | `tap` | who listens to which requests |
 //! | `trace`, `request_id` | `traceparent` and `X-Request-Id`, made or kept |
 //! | `flag` | Envoy's short codes |
+//! | `turn` | whether a request was put off |
 
 mod denied;
 mod finished;
@@ -32,6 +33,7 @@ mod tap;
 pub(crate) mod tests;
 mod top;
 pub mod trace;
+pub mod turn;
 
 pub use denied::{DeniedRequest, Heading, Refusal};
 pub use finished::{AttemptNote, AttemptOutcome};
@@ -45,6 +47,7 @@ pub(crate) use finished::Finished;
 pub(crate) use line::RouteText;
 pub(crate) use metrics::RequestCollector;
 pub(crate) use record::is_grpc_failure;
+pub(crate) use tally::{RouteKey, RouteTally};
 pub(crate) use tap::{TapFilter, Tapped};
 
 use super::{AccessLog, Connection, SERIES_LIMIT, locked, otlp::SpanQueue};
@@ -53,13 +56,13 @@ use http::HeaderMap;
 use record::Wanted;
 use shard::{Books, Outcome, Shard};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-use tally::{Reasons, RouteKey, ServiceTally};
+use tally::{Reasons, ServiceTally, Trouble};
 use tap::Taps;
 
 /// Which requests get a line in the access log. Those with a status of 500 and more, without status, or with a flag always do,
@@ -156,9 +159,13 @@ impl Requests {
         RequestRecord::new(self.clone(), worker, opening, wanted)
     }
 
-    /// A request that is not unambiguous HTTP was refused.
-    pub fn refused(&self, worker: usize, request: &RefusedRequest) {
-        self.0.malformed.count(request.what);
+    /// What is no request was refused; of a service port, where that is known.
+    pub fn refused(&self, worker: usize, request: &RefusedRequest, port: Option<&ServicePort>) {
+        match (request.limit, port) {
+            (None, _) => self.0.malformed.count(request.what),
+            (Some(limit), Some(port)) => self.service(worker, port).overflow.count(limit),
+            (Some(limit), None) => self.overflow(limit),
+        }
         if request.status >= self.0.options.log_rule.min_status {
             self.0.options.log.refused(worker, request);
         }
@@ -230,7 +237,8 @@ impl Requests {
         }
     }
 
-    fn count_overflow(&self, limit: &'static str) {
+    /// A limit refused something before its service was known: a request, or a connection.
+    pub fn overflow(&self, limit: &'static str) {
         self.0.overflow.count(limit);
     }
 
@@ -246,9 +254,15 @@ impl Requests {
         status >= rule.min_status && (always || shard.is_due(rule.sample))
     }
 
-    /// Counts more attempts than one, which are rare, on the rule.
-    fn count_repeated(&self, key: RouteKey, retries: u16, hedges: u16, budget_refused: bool) {
-        self.0.books.route(key).repeated(retries, hedges, budget_refused);
+    /// Counts trouble, which is rare, on the rule.
+    fn count_trouble(&self, key: RouteKey, trouble: Trouble) {
+        self.0.books.route(key).troubled(trouble);
+    }
+
+    /// Counts by rule and backend, up to now.
+    pub(crate) fn routes(&self) -> HashMap<RouteKey, Arc<RouteTally>> {
+        self.gather();
+        self.0.books.routes().into_iter().collect()
     }
 
     /// Hands a finished request to all who want it.

@@ -5,7 +5,8 @@ use super::{
     AttemptNote, RequestFlag, RequestFlags, RequestProtocol, RequestTrace, Requests,
     finished::{Details, Finished},
     shard::Outcome,
-    tally::{RouteKey, ServiceTally},
+    tally::{RouteKey, ServiceTally, Trouble},
+    turn,
 };
 use crate::{
     observe::{Security, monotonic_ns},
@@ -15,7 +16,7 @@ use http::{HeaderMap, HeaderValue, request};
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 /// What is known when the head of a request has been read.
@@ -66,6 +67,8 @@ pub struct RequestRecord {
     grpc: Cell<Option<u8>>,
     flags: Cell<RequestFlags>,
     finished: Cell<bool>,
+    /// How often its task had been put off before it.
+    put_off_before: u64,
     state: RefCell<State>,
 }
 
@@ -78,10 +81,9 @@ struct State {
     details: Option<Box<Details>>,
     limit: Option<&'static str>,
     security: Security,
-    budget_refused: bool,
     /// Attempts that are no hedges.
     attempts: u16,
-    hedges: u16,
+    trouble: Trouble,
 }
 
 impl RequestRecord {
@@ -105,6 +107,7 @@ impl RequestRecord {
             grpc: Cell::new(None),
             flags: Cell::default(),
             finished: Cell::new(false),
+            put_off_before: turn::before(),
             state: RefCell::new(state),
         }
     }
@@ -131,7 +134,7 @@ impl RequestRecord {
     /// An attempt that is over, the last one too: all but the first are retries, or hedges.
     pub fn attempt(&self, note: AttemptNote) {
         let mut state = self.state.borrow_mut();
-        let count = if note.hedge { &mut state.hedges } else { &mut state.attempts };
+        let count = if note.hedge { &mut state.trouble.hedges } else { &mut state.attempts };
         *count = count.saturating_add(1);
         if let Some(details) = &mut state.details {
             details.attempts.push(note);
@@ -141,9 +144,9 @@ impl RequestRecord {
     /// The retry budget allowed no further attempt.
     pub fn budget_refused(&self) {
         let mut state = self.state.borrow_mut();
-        state.budget_refused = true;
+        state.trouble.budget_refused = true;
         if let Some(service) = &state.service {
-            service.budget_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            service.budget_refused.fetch_add(1, Relaxed);
         }
     }
 
@@ -151,15 +154,17 @@ impl RequestRecord {
     pub fn overflow(&self, limit: &'static str) {
         let mut state = self.state.borrow_mut();
         state.limit = Some(limit);
+        state.trouble.overflows = state.trouble.overflows.saturating_add(1);
         match &state.service {
             Some(service) => service.overflow.count(limit),
-            None => self.requests.count_overflow(limit),
+            None => self.requests.overflow(limit),
         }
     }
 
     /// One of its attempts made an endpoint be ejected until then (agent time).
     pub fn ejected(&self, address: SocketAddr, why: &'static str, until_ns: u64) {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
+        state.trouble.ejections = state.trouble.ejections.saturating_add(1);
         let Some(service) = &state.service else { return };
         service.ejections.count(why);
         let seconds = until_ns.saturating_sub(monotonic_ns()) / 1_000_000_000;
@@ -226,15 +231,20 @@ impl RequestRecord {
         };
         let took_ns = now_ns.saturating_sub(self.started_ns);
         let bytes = (self.request_bytes.get(), self.response_bytes.get());
-        let retries = state.attempts.saturating_sub(1);
+        let trouble = Trouble { retries: state.attempts.saturating_sub(1), ..state.trouble };
+        let Trouble { retries, hedges, budget_refused, .. } = trouble;
+        let put_off = turn::since(self.put_off_before);
         if let Some(service) = &state.service {
-            service.finished(is_failure(&outcome), took_ns, retries, state.hedges);
+            service.finished(is_failure(&outcome), took_ns, retries, hedges);
+            if put_off > 0 {
+                service.put_off.fetch_add(1, Relaxed);
+            }
         }
         if let Some(route) = &state.route
-            && (retries > 0 || state.hedges > 0 || state.budget_refused)
+            && trouble != Trouble::default()
         {
             let key = RouteKey::new(route, state.service.as_ref());
-            self.requests.count_repeated(key, retries, state.hedges, state.budget_refused);
+            self.requests.count_trouble(key, trouble);
         }
         let log = self.requests.count(self.worker, &outcome, took_ns, bytes);
         if let Some(details) = state.details {
@@ -251,9 +261,10 @@ impl RequestRecord {
                 peer: state.peer,
                 security: state.security,
                 limit: state.limit,
-                budget_refused: state.budget_refused,
+                put_off,
+                budget_refused,
                 retries,
-                hedges: state.hedges,
+                hedges,
                 started_ns: self.started_ns,
                 first_byte_ns: self.first_byte_ns.get(),
                 finished_ns: now_ns,

@@ -1,7 +1,7 @@
-//! A request that was refused because it is not unambiguous HTTP, as one JSON line. Pure.
+//! A request that was refused before it was one, because it is not unambiguous HTTP or did not come in time, as one JSON line. Pure.
 //!
-//! Fields: `time` (RFC 3339, UTC, ms), `event` (`malformed`), `connection` (its id), `status` (the answer), `flags` (`DPE`), `what` (what
-//! was wrong, in the words of the metric), `source` as for requests. Nothing of what was sent is repeated: who
+//! Fields: `time` (RFC 3339, UTC, ms), `event` (`malformed` or `refused`), `connection` (its id), `status` (the answer), `flags` (`DPE`, or
+//! `UO` with the `limit`), `what` (what was wrong, in the words of the metric), `source` as for requests. Nothing of what was sent is repeated: who
 //! smuggles requests shall not write into logs.
 
 use super::RequestFlag;
@@ -27,6 +27,8 @@ pub struct RefusedRequest {
     pub status: u16,
     /// What was wrong, by a word of this program.
     pub what: &'static str,
+    /// The limit that refused it; none where it is malformed.
+    pub limit: Option<&'static str>,
     /// Agent time.
     pub at_ns: u64,
 }
@@ -36,11 +38,18 @@ impl RefusedRequest {
     pub(crate) fn write_line(&self, out: &mut Vec<u8>, wall_offset_ns: u64) {
         out.extend_from_slice(b"{\"time\":");
         json::time(out, self.at_ns.saturating_add(wall_offset_ns));
-        json::text_field(out, "event", "malformed");
+        let (event, flag) = match self.limit {
+            None => ("malformed", RequestFlag::Malformed),
+            Some(_) => ("refused", RequestFlag::Overflow),
+        };
+        json::text_field(out, "event", event);
         json::field(out, "connection");
         json::hexadecimal(out, self.connection_id.into(), 16);
         json::number_field(out, "status", self.status.into());
-        json::text_field(out, "flags", RequestFlag::Malformed.as_str());
+        json::text_field(out, "flags", flag.as_str());
+        if let Some(limit) = self.limit {
+            json::text_field(out, "limit", limit);
+        }
         json::text_field(out, "what", self.what);
         let source = Side { pod: self.pod.as_deref(), proved: None, address: Some(self.client) };
         let destination = Side { pod: None, proved: None, address: None };
@@ -65,5 +74,18 @@ mod tests {
         );
         assert_eq!((&line["what"], &line["source"]["pod"]), (&"bare LF".into(), &"web-1".into()));
         assert_eq!(line["time"], "1970-01-01T00:00:01.000Z");
+        assert_eq!(line["limit"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_limit_is_named() {
+        let pod = crate::observe::tests::pod("web-1", "web");
+        let mut out = Vec::new();
+        let limit = Some("request_headers_timeout");
+        super::RefusedRequest { status: 408, limit, ..super::super::tests::refused(&pod, "late") }
+            .write_line(&mut out, 0);
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&line["event"], &line["status"]), (&"refused".into(), &408.into()));
+        assert_eq!((&line["flags"], &line["limit"]), (&"UO".into(), &"request_headers_timeout".into()));
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct ServiceTally {
     pub(crate) retries: AtomicU64,
     pub(crate) hedges: AtomicU64,
     pub(crate) budget_refused: AtomicU64,
+    /// Requests that were put off because their pod had used up its turn.
+    pub(crate) put_off: AtomicU64,
     pub(crate) latencies: Latencies,
     pub(crate) overflow: Reasons,
     pub(crate) ejections: Reasons,
@@ -51,6 +53,7 @@ impl ServiceTally {
             retries: AtomicU64::new(0),
             hedges: AtomicU64::new(0),
             budget_refused: AtomicU64::new(0),
+            put_off: AtomicU64::new(0),
             latencies: Latencies::default(),
             overflow: Reasons::default(),
             ejections: Reasons::default(),
@@ -99,6 +102,20 @@ pub(crate) struct RouteTally {
     pub(crate) retries: AtomicU64,
     pub(crate) hedges: AtomicU64,
     pub(crate) budget_refused: AtomicU64,
+    /// Requests and attempts that a limit refused.
+    pub(crate) overflow: AtomicU64,
+    /// Endpoints that were ejected because of its requests.
+    pub(crate) ejections: AtomicU64,
+}
+
+/// What one request was beside one attempt with an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) retries: u16,
+    pub(crate) hedges: u16,
+    pub(crate) budget_refused: bool,
+    pub(crate) overflows: u16,
+    pub(crate) ejections: u16,
 }
 
 impl RouteTally {
@@ -109,11 +126,23 @@ impl RouteTally {
         }
     }
 
-    /// A request had more than one attempt, or would have had.
-    pub(crate) fn repeated(&self, retries: u16, hedges: u16, budget_refused: bool) {
-        self.retries.fetch_add(retries.into(), Relaxed);
-        self.hedges.fetch_add(hedges.into(), Relaxed);
-        self.budget_refused.fetch_add(budget_refused.into(), Relaxed);
+    /// A request was in trouble.
+    pub(crate) fn troubled(&self, trouble: Trouble) {
+        let Trouble { retries, hedges, budget_refused, overflows, ejections } = trouble;
+        for (counter, more) in [
+            (&self.retries, retries),
+            (&self.hedges, hedges),
+            (&self.budget_refused, budget_refused.into()),
+            (&self.overflow, overflows),
+            (&self.ejections, ejections),
+        ] {
+            counter.fetch_add(more.into(), Relaxed);
+        }
+    }
+
+    /// Requests that are over.
+    pub(crate) fn requests(&self) -> u64 {
+        self.classes.iter().map(|counter| counter.load(Relaxed)).sum()
     }
 
     /// Classes with requests.

@@ -38,7 +38,8 @@ pub(crate) fn opening<'a>(pod: &'a Arc<Workload>, head: &'a Parts) -> RequestOpe
 
 pub(crate) fn refused(pod: &Arc<Workload>, what: &'static str) -> RefusedRequest {
     let (client, at_ns) = (endpoint(9), 1_000_000_000);
-    RefusedRequest { connection_id: 0xff, pod: Some(pod.clone()), client, status: 400, what, at_ns }
+    let pod = Some(pod.clone());
+    RefusedRequest { connection_id: 0xff, pod, client, status: 400, what, limit: None, at_ns }
 }
 
 pub(crate) fn service_port(name: &str) -> ServicePort {
@@ -128,7 +129,11 @@ fn a_scrape_shows_istios_metrics_and_ours() {
     eventful(&requests, 0, 200);
     eventful(&requests, 1, 200);
     eventful(&requests, 1, 503);
-    requests.refused(0, &refused(&pod("web-1", "web"), "bare_lf"));
+    requests.refused(0, &refused(&pod("web-1", "web"), "bare_lf"), None);
+    let late =
+        RefusedRequest { limit: Some("request_headers_timeout"), ..refused(&pod("web-1", "web"), "late") };
+    requests.refused(0, &late, None);
+    requests.refused(1, &late, Some(&service_port("cart")));
     let text = scrape(&requests);
     let totals = samples(&text, "istio_requests_total");
     let good = totals.iter().find(|(labels, _)| labels.contains("response_code=\"200\"")).unwrap();
@@ -168,7 +173,11 @@ fn a_scrape_shows_istios_metrics_and_ours() {
         "posthaste_route_retries_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_route_hedges_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_route_budget_refused_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_route_overflow_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
+        "posthaste_route_endpoint_ejections_total{route=\"HTTPRoute/shop/cart[1]\",backend=\"cart.shop.svc.cluster.local\",port=\"80\"} 3",
         "posthaste_malformed_requests_total{what=\"bare_lf\"} 1",
+        "posthaste_overflow_total{service=\"unknown\",port=\"\",limit=\"request_headers_timeout\"} 1",
+        "posthaste_overflow_total{service=\"cart.shop.svc.cluster.local\",port=\"80\",limit=\"request_headers_timeout\"} 1",
         "posthaste_requests_active 0",
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} in {text}");

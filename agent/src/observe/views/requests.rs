@@ -76,6 +76,33 @@ pub struct RouteBackendView {
     pub percent: f64,
     /// Why its share is answered 500.
     pub problem: Option<String>,
+    /// Its endpoints.
+    pub endpoints: u32,
+    /// Of these, left alone for now (see `/endpoints` for why and until when).
+    pub ejected: u32,
+    /// Of these, tried with one request at a time.
+    pub half_open: u32,
+    /// So few endpoints are healthy that ejections are not honoured.
+    pub panic: bool,
+    /// What this rule has sent there since the start of the agent.
+    pub counts: RouteCountsView,
+}
+
+/// Requests of one rule to one backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteCountsView {
+    /// That are over.
+    pub requests: u64,
+    /// Attempts beside the first.
+    pub retries: u64,
+    /// Attempts started while another was under way.
+    pub hedges: u64,
+    /// Attempts that the retry budget did not allow.
+    pub budget_refused: u64,
+    /// Requests and attempts that a limit refused.
+    pub overflow: u64,
+    /// Endpoints that were ejected because of them.
+    pub ejections: u64,
 }
 
 /// One service port as requests are balanced over it: `/endpoints`.

@@ -2,12 +2,13 @@
 //! what the application gets is what was decided on. Nothing is routed, balanced or repeated here: each connection that came in has its
 //! own to the application, in the version of HTTP that the caller speaks.
 
-use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Version, header, request::Parts};
 
 use super::{
+    LATE,
     answer::Local,
     body::Body,
     downstream::{self, Handler, Incoming, Replied, Reply},
@@ -32,9 +33,11 @@ use crate::{
         detect::{self, Guess},
         identify,
     },
+    resilience::limits,
     snapshot::{
         Protocol,
         authorization::{Asked, Verdict},
+        policy::Limits,
         protocol::Why,
     },
     worker::{Admission, Caller, PodHere, With, Worker},
@@ -179,7 +182,7 @@ impl Called {
             return Err(Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, text));
         };
         let asked = Asked::read(head, head::authority(head)).map_err(|fault| {
-            self.refused(400, fault.as_str());
+            self.refused(400, fault.as_str(), None);
             let text = format!("the path has {fault}, which not all servers read alike; policies of this port ask for the path");
             Local::new(StatusCode::BAD_REQUEST, RequestFlag::Malformed, text)
         })?;
@@ -210,8 +213,8 @@ impl Called {
         self.worker.shared.requests.denied(self.worker.index(), &self.connection, &denied);
     }
 
-    /// What the caller sent was not unambiguous HTTP, and was answered with this status.
-    fn refused(&self, status: u16, what: &'static str) {
+    /// What the caller sent was no request, and was answered with this status; by a limit, or because it is not unambiguous HTTP.
+    fn refused(&self, status: u16, what: &'static str, limit: Option<&'static str>) {
         let Caller { identity, address, .. } = &self.caller;
         let refused = RefusedRequest {
             connection_id: self.connection.id(),
@@ -219,10 +222,11 @@ impl Called {
             client: self.connection.client(),
             status,
             what,
+            limit,
             at_ns: monotonic_ns(),
         };
         tracing::debug!(client = %address, status, what, "a request was refused");
-        self.worker.shared.requests.refused(self.worker.index(), &refused);
+        self.worker.shared.requests.refused(self.worker.index(), &refused, None);
     }
 
     /// An answer that does not come is none for the caller either, as if nobody stood between.
@@ -280,8 +284,17 @@ impl Handler for Called {
         self.pod.spawn(work);
     }
 
+    /// No policy says what holds here: those are for callers, by the service that they call.
+    fn head_time(&self) -> Option<Duration> {
+        limits::head_time(&Limits::default())
+    }
+
+    fn late(&self) {
+        self.refused(408, LATE, Some(limits::REQUEST_HEADERS));
+    }
+
     fn malformed(&self, error: &HeadError) {
-        self.refused(error.status, error.what);
+        self.refused(error.status, error.what, None);
     }
 }
 

@@ -73,8 +73,8 @@ impl Session {
         identify::local_pod(&snapshot, &self.pod).map_or(1, |here| here.load.connections.load(Relaxed))
     }
 
-    /// What the application sent was not unambiguous HTTP, and was answered with this status.
-    pub(super) fn refused(&self, status: u16, what: &'static str) {
+    /// What the application sent was no request, and was answered with this status; by a limit, or because it is not unambiguous HTTP.
+    pub(super) fn refused(&self, status: u16, what: &'static str, limit: Option<&'static str>) {
         let snapshot = self.worker.snapshot();
         let refused = RefusedRequest {
             connection_id: self.connection.id(),
@@ -82,10 +82,20 @@ impl Session {
             client: self.client,
             status,
             what,
+            limit,
             at_ns: monotonic_ns(),
         };
         tracing::debug!(client = %self.client, status, what, "a request was refused");
-        self.worker.shared.requests.refused(self.worker.index(), &refused);
+        let port = self.port(&snapshot);
+        self.worker.shared.requests.refused(self.worker.index(), &refused, port.map(|port| &**port));
+    }
+
+    /// The service port that the application connected to, unless it is gone.
+    pub(super) fn port<'snapshot>(
+        &self,
+        snapshot: &'snapshot Snapshot,
+    ) -> Option<&'snapshot Arc<ServicePort>> {
+        snapshot.service_ports.get(&(self.destination.ip(), self.destination.port()))
     }
 }
 
@@ -174,12 +184,12 @@ impl Asked {
     }
 
     fn decide(&self, session: &Session, snapshot: &Snapshot, here: &LocalPod) -> Decision {
-        let place = (session.destination.ip(), session.destination.port());
-        let Some(port) = snapshot.service_ports.get(&place) else {
+        let Some(port) = session.port(snapshot) else {
             let text = "the service that this connection was made to is gone";
             let local = Local::new(StatusCode::SERVICE_UNAVAILABLE, RequestFlag::NoCluster, text);
             return Decision::Refuse(None, local);
         };
+        let place = (session.destination.ip(), session.destination.port());
         let routes = snapshot.routes.get(&place).map(|routes| &**routes);
         plan::decide(port, routes, &here.workload.namespace, &self.parts, fastrand::u64(..))
     }

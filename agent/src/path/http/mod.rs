@@ -39,6 +39,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use http::Version;
@@ -46,12 +47,16 @@ use http::Version;
 use crate::{
     http1::HeadError,
     observe::{CloseReason, Connection},
+    resilience::limits,
     worker::{PodHere, Worker},
 };
 use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
 use io::Wire;
 use stream::WireStream;
+
+/// What is wrong with a request of which no more came.
+const LATE: &str = "the head did not come in time";
 
 /// Serves a captured connection whose client speaks `version`, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
@@ -108,7 +113,16 @@ impl Handler for Session {
         self.pod.spawn(work);
     }
 
+    fn head_time(&self) -> Option<Duration> {
+        let snapshot = self.worker.snapshot();
+        limits::head_time(&self.port(&snapshot).map(|port| port.policy.limits).unwrap_or_default())
+    }
+
+    fn late(&self) {
+        self.refused(408, LATE, Some(limits::REQUEST_HEADERS));
+    }
+
     fn malformed(&self, error: &HeadError) {
-        self.refused(error.status, error.what);
+        self.refused(error.status, error.what, None);
     }
 }

@@ -35,10 +35,20 @@ pub(super) struct Answer {
     pub(super) trailers: Vec<(String, String)>,
 }
 
+/// What a server says to whoever it has the connection with; the last one is for whoever asked.
+const HOPS: [(&str, &str); 5] = [
+    ("connection", "x-hop, keep-alive"),
+    ("x-hop", "of the server"),
+    ("keep-alive", "timeout=7"),
+    ("proxy-connection", "keep-alive"),
+    ("x-end", "kept"),
+];
+
 /// | path | answer |
 /// |---|---|
 /// | `/echo` | the request as JSON: method, target, version, headers, trailers, length of the body |
 /// | `/body` | the body of the request |
+/// | `/hops` | as `/echo`, with fields that end at the next hop (HTTP/1.1 only), and `x-end` |
 /// | `/seen` | counts so far as JSON, without the ids |
 /// | `/size/N` | N bytes |
 /// | `/trailers` | a chunked body and the trailer `x-trailer: end` |
@@ -54,6 +64,10 @@ pub(super) fn to(asked: &Asked, name: &str, length: usize, seen: &Seen) -> Answe
     let number = asked.path().rsplit('/').next().and_then(|word| word.parse::<usize>().ok());
     match (asked.path().split('/').nth(1).unwrap_or_default(), number) {
         ("echo", _) => answer.body = echo(asked).to_string().into_bytes(),
+        ("hops", _) => {
+            answer.body = echo(asked).to_string().into_bytes();
+            answer.headers.extend(HOPS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         ("body", _) => answer.body.clone_from(&asked.body),
         ("seen", _) => {
             answer.body = json!({"requests": seen.requests, "methods": seen.methods}).to_string().into_bytes()

@@ -56,10 +56,18 @@ fn may_fail_unheard(explained: &Value) -> bool {
     says("protocol", "the first bytes decide") && (refused || says("route", ": 0 of its"))
 }
 
-/// Whether an endpoint may get the request: by a key only one does, and others where that one refuses the connection.
+/// Whether an endpoint may get the request: by a key only one does, and others where that one refuses the connection. Without a key, as
+/// for all that is carried byte by byte, the endpoint that is better at the moment gets it, which another question may change.
 fn may_be_used(explained: &Value, outcome: &Value, chance: &Value) -> bool {
     let is_first = |one: &Value| one["probability"].as_f64() > Some(0.0);
-    let by_key = explained["services"].to_string().contains("\"consistent_hash");
+    let is_its = |service: &&Value| {
+        let name = |field: &str| service[field].as_str().unwrap_or_default();
+        outcome["service"] == format!("{}.{}:{}", name("service"), name("namespace"), service["port"])
+    };
+    let service = explained["services"].as_array().unwrap().iter().find(is_its);
+    assert!(service.is_some() || outcome["service"].is_null(), "{explained}");
+    let balancer = service.and_then(|service| service["balancer"].as_str()).unwrap_or_default();
+    let by_key = outcome["request"] == true && balancer.starts_with("consistent_hash");
     let endpoints = outcome["endpoints"].as_array().unwrap();
     let is_missed = |one: &Value| is_first(one) && !one["refused"].is_null() && one["status"].is_null();
     is_first(chance) || !by_key || endpoints.iter().any(is_missed)

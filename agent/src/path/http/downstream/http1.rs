@@ -40,17 +40,24 @@ pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl F
     let reader = Reader::new(wire.source, Limits::default());
     let near = Near::new(reader, Writer::new(wire.sink));
     let mut leaving = pin!(leaving);
-    let mut patience = None;
+    let mut patience = Patience::default();
     loop {
-        let head = match poll_fn(|context| poll_head(&near, leaving.as_mut(), &mut patience, context)).await {
+        let next = poll_fn(|context| poll_head(&near, &*handler, leaving.as_mut(), &mut patience, context));
+        let head = match next.await {
             Ok(Some(head)) => head,
             Ok(None) => return linger(&near).await,
-            Err(error) if error.fault == HeadFault::Malformed => {
-                handler.malformed(&error);
-                return refuse(&near, &error).await;
+            Err(NoHead::Late) => {
+                handler.late();
+                return refuse(&near, StatusCode::REQUEST_TIMEOUT).await;
             }
-            Err(_) => return,
+            Err(NoHead::Broken(error)) if error.fault == HeadFault::Malformed => {
+                handler.malformed(&error);
+                let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+                return refuse(&near, status).await;
+            }
+            Err(NoHead::Broken(_)) => return,
         };
+        patience.head = None;
         let (incoming, reply) = begun(&near, head).await;
         let mut work = Room::of(Rc::clone(&handler).handle(incoming, reply));
         poll_fn(|context| poll_work(&near, &mut work, leaving.as_mut(), context)).await;
@@ -67,22 +74,48 @@ pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl F
     }
 }
 
+/// Why a request that has begun is none.
+enum NoHead {
+    Broken(HeadError),
+    /// Its head did not come in time.
+    Late,
+}
+
+/// How long a client is waited for.
+#[derive(Default)]
+struct Patience {
+    /// Since we leave.
+    leave: Option<Pin<Box<Sleep>>>,
+    /// Since a head has begun.
+    head: Option<Pin<Box<Sleep>>>,
+}
+
 /// The next request; none when there will be none.
 fn poll_head(
     near: &Near,
+    handler: &impl Handler,
     leaving: Pin<&mut impl Future<Output = ()>>,
-    patience: &mut Option<Pin<Box<Sleep>>>,
+    patience: &mut Patience,
     context: &mut Context<'_>,
-) -> Poll<Result<Option<RequestHead>, HeadError>> {
+) -> Poll<Result<Option<RequestHead>, NoHead>> {
     if let Some(Poll::Ready(head)) = near.read(|reader| reader.poll_request(context)) {
-        return Poll::Ready(head);
+        return Poll::Ready(head.map_err(NoHead::Broken));
+    }
+    // A client that has not begun may take its time.
+    if near.read(|reader| reader.has_buffered()).unwrap_or(false) {
+        if patience.head.is_none() {
+            patience.head = handler.head_time().map(|time| Box::pin(sleep(time)));
+        }
+        if patience.head.as_mut().is_some_and(|head| head.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(NoHead::Late));
+        }
     }
     note_leaving(near, leaving, context);
     if !near.leaving.get() {
         return Poll::Pending;
     }
-    let patience = patience.get_or_insert_with(|| Box::pin(sleep(LEAVE)));
-    patience.as_mut().poll(context).map(|()| Ok(None))
+    let leave = patience.leave.get_or_insert_with(|| Box::pin(sleep(LEAVE)));
+    leave.as_mut().poll(context).map(|()| Ok(None))
 }
 
 /// A future that has resolved is not asked again.
@@ -131,9 +164,9 @@ fn poll_work(
 }
 
 /// Answers what is no request, and closes.
-async fn refuse(near: &Near, error: &HeadError) {
+async fn refuse(near: &Near, status: StatusCode) {
     let (mut head, ()) = Response::new(()).into_parts();
-    head.status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+    head.status = status;
     near.write(|writer| writer.response(&head, BodyLength::Exact(0), false, Version::HTTP_11));
     near.write(|writer| writer.end(None));
     linger(near).await;

@@ -17,7 +17,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use http::{Request, Version};
 
@@ -50,6 +50,14 @@ pub trait Handler: 'static {
 
     /// Runs the work of one stream beside that of the others.
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
+
+    /// How long a head of HTTP/1 may take once it has begun; none: as long as it likes.
+    fn head_time(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Told of a head that took longer; the loop answers it.
+    fn late(&self) {}
 
     /// Told of what was refused as malformed; the loop has answered it.
     fn malformed(&self, error: &HeadError) {

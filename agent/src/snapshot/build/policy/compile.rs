@@ -240,6 +240,12 @@ impl Check<'_> {
                 0..=1 << 40,
                 default.request_body_bytes,
             ),
+            request_headers_ns: self.duration(
+                at("requestHeadersTimeout"),
+                given.request_headers_timeout.as_ref(),
+                0..=HOUR,
+                default.request_headers_ns,
+            ),
         }
     }
 

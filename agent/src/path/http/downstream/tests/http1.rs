@@ -53,6 +53,51 @@ fn what_is_malformed_is_answered_counted_and_closed() {
 }
 
 #[test]
+fn a_head_that_has_begun_comes_in_time() {
+    on_worker(async {
+        let limited = |near, time| {
+            let served = Served::http1(near);
+            served.site.head_time.set(time);
+            served
+        };
+        let short = Some(Duration::from_millis(20));
+        let whole = b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
+        // Also after a request that was in time.
+        for before in [&b""[..], whole] {
+            let (mut client, near) = pair().await;
+            let served = limited(near, short);
+            client.write_all(before).await.unwrap();
+            client.write_all(b"GET /half HTTP/1.1\r\nhost: sh").await.unwrap();
+            let mut heard = String::new();
+            client.read_to_string(&mut heard).await.unwrap();
+            let answers = heard.matches("HTTP/1.1 ").count();
+            assert_eq!(answers, 1 + usize::from(!before.is_empty()), "{heard}");
+            assert!(
+                heard.contains("HTTP/1.1 408 Request Timeout\r\n") && heard.contains("connection: close"),
+                "{heard}"
+            );
+            assert_eq!((served.site.late.get(), served.site.malformed.borrow().len()), (1, 0));
+        }
+        // Who has not begun may wait, before the first request and between two; and where there is no limit, who has begun.
+        for (time, begin) in [(short, 0), (None, 7)] {
+            let (mut client, near) = pair().await;
+            let served = limited(near, time);
+            for _ in 0..2 {
+                client.write_all(&whole[..begin]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                client.write_all(&whole[begin..]).await.unwrap();
+                let mut heard = Vec::new();
+                while !heard.ends_with(b"hello") {
+                    assert!(client.read_buf(&mut heard).await.unwrap() > 0, "{heard:?}");
+                }
+                assert!(heard.starts_with(b"HTTP/1.1 200 OK"), "{heard:?}");
+            }
+            assert_eq!(served.site.late.get(), 0);
+        }
+    });
+}
+
+#[test]
 fn what_is_not_whole_is_reset() {
     on_worker(async {
         for path in ["/broken", "/unused"] {

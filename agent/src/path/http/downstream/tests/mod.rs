@@ -59,6 +59,9 @@ async fn until(what: impl Fn() -> bool) {
 #[derive(Default)]
 struct Site {
     malformed: RefCell<Vec<&'static str>>,
+    /// How long heads may take, and how many took longer.
+    head_time: Cell<Option<Duration>>,
+    late: Cell<usize>,
     /// Handlers at work, dropped before their end, and those that have ended with what became of their answers.
     running: Cell<usize>,
     dropped: Cell<usize>,
@@ -90,6 +93,14 @@ impl Handler for Site {
 
     fn spawn(&self, work: impl Future<Output = ()> + 'static) {
         spawn_local(work);
+    }
+
+    fn head_time(&self) -> Option<Duration> {
+        self.head_time.get()
+    }
+
+    fn late(&self) {
+        self.late.set(self.late.get() + 1);
     }
 
     fn malformed(&self, error: &HeadError) {
