@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::{
@@ -129,8 +128,7 @@ pub async fn through_tunnel<S: SendHalf, R: ReceiveHalf>(
     receive: R,
     count: &impl Count,
 ) -> End {
-    let mut pour =
-        Pour { writer: near, side: Side::Near, source: FromTunnel(receive), pending: Bytes::new() };
+    let mut pour = Pour::new(near, Side::Near, FromTunnel(receive));
     let draw = Draw { reader: Reads::new(near), send };
     // Behind the receiving half, so that it is dropped before: the first to let go says how the stream ends.
     let mut cut = TunnelCut { near, draw, ended: false };
@@ -160,8 +158,8 @@ pub async fn through_tunnel<S: SendHalf, R: ReceiveHalf>(
 pub async fn through_socket(near: &TcpStream, far: &TcpStream, count: &impl Count) -> End {
     let from_near = FromSocket { reader: Reads::new(near), side: Side::Near };
     let from_far = FromSocket { reader: Reads::new(far), side: Side::Far };
-    let mut towards_far = Pour { writer: far, side: Side::Far, source: from_near, pending: Bytes::new() };
-    let mut towards_near = Pour { writer: near, side: Side::Near, source: from_far, pending: Bytes::new() };
+    let mut towards_far = Pour::new(far, Side::Far, from_near);
+    let mut towards_near = Pour::new(near, Side::Near, from_far);
     let mut cut = SocketCut { near, far, ended: false };
     let (mut out, mut back) = (false, false);
     let mut pass = |cx: &mut Context<'_>| {

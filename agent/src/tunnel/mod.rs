@@ -8,6 +8,7 @@
 //! authority, headers, request   what a CONNECT says
 //! error, liveness               why something failed; when to ping, to give up, to close
 //! settings                      limits and times, with the values the wire expects
+//! windows                       how much a peer may send, by what lies unread
 //! stream                        layers below and above TLS: read ahead, coalesce writes, buffers of the worker
 //! pool                          which tunnel carries a new connection
 //! reference                     client and server on the `h2` crate
@@ -22,6 +23,7 @@ pub mod reference;
 pub mod request;
 pub mod settings;
 pub mod stream;
+pub mod windows;
 
 use std::{
     future::Future,

@@ -7,10 +7,16 @@ use super::liveness::Times;
 /// What both sides of a tunnel are told when they are made. Sizes are bytes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Flow-control window of a stream, each way.
+    /// Flow-control window of a stream, each way, while little lies unread (see `windows`).
     pub stream_window: u32,
-    /// Flow-control window of a connection, each way: bounds what is received and not yet taken by applications.
+    /// What a stream may always send, however much lies unread.
+    pub least_stream_window: u32,
+    /// Flow-control window of a connection, each way, beside what was received and is not yet taken by applications.
     pub connection_window: u32,
+    /// What may lie unread on a connection before the windows of its streams are the least.
+    pub unread: u64,
+    /// The same on all connections of a worker.
+    pub worker_unread: u64,
     /// The largest frame that we take.
     pub frame: u32,
     /// What a stream may queue for sending.
@@ -24,7 +30,8 @@ pub struct Settings {
     /// Streams that we put on one of our connections, if the peer allows as many.
     pub pooled_streams: usize,
     /// Bound on the bookkeeping of small unread frames: 256 bytes less a frame's length are counted for each. Above it the
-    /// connection is closed, so it must be large enough for one reader that has stopped amid small messages.
+    /// connection is closed, so it must be large enough for one reader of HTTP that has stopped amid small messages; a relay takes its
+    /// own out.
     pub small_frames: usize,
     /// From dialling to the TCP connection.
     pub dial_deadline: Duration,
@@ -42,7 +49,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             stream_window: 4 << 20,
+            least_stream_window: 64 << 10,
             connection_window: 16 << 20,
+            unread: 32 << 20,
+            worker_unread: 128 << 20,
             frame: 1 << 20,
             send_queue: 512 << 10,
             header_table: 4096,
@@ -60,6 +70,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The bound for a peer that does not heed smaller windows of streams. One that does stays below: `unread`, the least window of
+    /// each stream, and what was under way before it heeded.
+    #[must_use]
+    pub fn most_unread(&self) -> u64 {
+        let under_way = u64::from(self.connection_window);
+        let least = u64::from(self.server_streams) * u64::from(self.least_stream_window);
+        // Once for what was under way, once for those who go on.
+        self.unread.saturating_add(2 * under_way).saturating_add(least)
+    }
+
     /// The times of our own connections, which close when they are idle.
     #[must_use]
     pub fn client_times(&self) -> Times {

@@ -27,6 +27,7 @@ pub fn run(behaviour: &str, to: SocketAddr, arguments: &[String]) -> io::Result<
         "exchange" => exchange(to, text(0).as_bytes()),
         "both-ways" => both_ways(to, number(0, 1 << 20)),
         "flood" => flood(to, number(0, 1 << 30), Duration::from_secs(number(1, 600))),
+        "never-read" => never_read(to),
         "leave" => leave(to, text(0)),
         "keep" => keep(to, Duration::from_millis(number(0, 100))),
         "read-after-reset" => read_after_reset(to),
@@ -121,16 +122,23 @@ fn both_ways(to: SocketAddr, length: u64) -> io::Result<Value> {
     Ok(answer)
 }
 
-/// Writes as much as it can for a while and says how far it came, at least every 200 ms.
 fn flood(to: SocketAddr, length: u64, limit: Duration) -> io::Result<Value> {
-    let mut stream = connect(to)?;
+    flood_into(&mut connect(to)?, length, limit)
+}
+
+/// Writes as much as it can for a while and says how far it came, at least every 200 ms.
+///
+/// # Errors
+/// The connection is broken from the start.
+pub(super) fn flood_into(stream: &mut TcpStream, length: u64, limit: Duration) -> io::Result<Value> {
     stream.set_write_timeout(Some(Duration::from_millis(200)))?;
+    let peer = stream.peer_addr()?.to_string();
     let (buffer, start, mut written) = (vec![7_u8; 1 << 16], Instant::now(), 0_u64);
     while written < length && start.elapsed() < limit {
         match stream.write(&buffer) {
             Ok(more) => written += more as u64,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                say(&json!({"written": written}));
+                say(&json!({"peer": peer, "written": written}));
             }
             Err(error) => return Ok(json!({"written": written, "end": format!("{:?}", error.kind())})),
         }
@@ -173,7 +181,17 @@ fn leave_once(to: SocketAddr, moment: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps one connection to an echo server busy until it breaks, a byte at every interval; says when it opened.
+/// Connects, never reads, never writes, never closes.
+fn never_read(to: SocketAddr) -> io::Result<Value> {
+    let _kept = connect(to)?;
+    say(&json!({"connected": true}));
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Keeps one connection to an echo server busy until it breaks, a byte at every interval; says when it opened, and how far it
+/// is after every ten.
 fn keep(to: SocketAddr, interval: Duration) -> io::Result<Value> {
     let mut stream = connect(to)?;
     let mut rounds = 0_u64;
@@ -183,8 +201,8 @@ fn keep(to: SocketAddr, interval: Duration) -> io::Result<Value> {
             return Ok(json!({"rounds": rounds, "end": format!("{:?}", error.kind())}));
         }
         rounds += 1;
-        if rounds == 1 {
-            say(&json!({"open": true}));
+        if rounds % 10 == 1 {
+            say(&json!({"open": true, "rounds": rounds}));
         }
         thread::sleep(interval);
     }

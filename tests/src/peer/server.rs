@@ -31,6 +31,7 @@ pub fn run(behaviour: &str, port: u16, arguments: &[String]) -> io::Result<()> {
         "count" => count,
         "slow" => slow,
         "stuck" => stuck,
+        "flood" => flood,
         "reset" => reset,
         "half-close" => half_close,
         "speak-then-read" => speak_then_read,
@@ -162,6 +163,11 @@ fn stuck(stream: &mut TcpStream) -> io::Result<Value> {
     loop {
         thread::sleep(Duration::from_secs(3600));
     }
+}
+
+/// Writes as much as the client takes, never reads, and says how far it came while it waits.
+fn flood(stream: &mut TcpStream) -> io::Result<Value> {
+    super::client::flood_into(stream, u64::MAX, Duration::from_secs(3600))
 }
 
 /// Reads one byte, then resets.

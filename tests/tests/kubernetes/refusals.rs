@@ -41,6 +41,44 @@ fn an_invalid_object_of_each_kind_costs_itself_alone() {
     scene.works();
 }
 
+/// The pods of a node are watched; those of other nodes are asked for one by one, by another right.
+#[test]
+fn a_denied_question_about_pods_of_other_nodes_is_named_as_well() {
+    let scene = Scene::start(&[("mtls", "strict")]);
+    let _echo = peer::serve(&scene.server, "echo", 8080).unwrap();
+    let role = |patch: Value| {
+        let role = ["patch", "clusterrole", "posthaste-agent", "--type=json", "-p", &patch.to_string()];
+        scene.cluster().kubectl(&role).unwrap();
+    };
+    let watched = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]});
+    role(json!([{"op": "replace", "path": "/rules/0/resources", "value": ["namespaces", "services"]},
+        {"op": "add", "path": "/rules/0", "value": watched}]));
+    let kubeconfig = scene.mesh.a.settings.kubeconfig.clone().unwrap();
+    eventually("the role to count", || {
+        match scene.cluster().kubectl_as(&kubeconfig, &["auth", "can-i", "get", "pods", "-n", NAMESPACE]) {
+            Ok(answer) => Err(answer),
+            Err(_) => Ok(()),
+        }
+    })
+    .unwrap();
+    let answer = scene.exchange("to whom?");
+    assert!(answer.get("error").is_some() || answer["answer"] == "", "{answer}");
+    let words = ["the API server denies those of other nodes", "forbidden", "`get` and `list`", SYSTEM];
+    wait_json(&scene.mesh.a, &["status"], |status| mentions(status, &words)).unwrap();
+    assert!(
+        scene.mesh.a.log().contains("cannot learn who pods of other nodes are"),
+        "{}",
+        scene.mesh.a.log()
+    );
+    role(json!([{"op": "add", "path": "/rules/0/verbs/-", "value": "get"}]));
+    eventually("calls to work", || {
+        let answer = scene.exchange("to whom?");
+        holds(answer["answer"] == "to whom?", answer.to_string())
+    })
+    .unwrap();
+    wait_json(&scene.mesh.a, &["status"], |status| !mentions(status, &words[..1])).unwrap();
+}
+
 /// What the API server takes and the mesh cannot follow, one for each kind (a Pod's is on node `a` and `b`).
 fn invalid() -> Vec<Value> {
     let of = |version: &str, kind: &str, name: &str, rest: Value| {

@@ -34,7 +34,7 @@ impl Scene {
         SocketAddr::new(*self.service.cluster_ips.iter().find(|ip| ip.is_ipv4()).unwrap(), 80)
     }
 
-    fn exchange(&self, text: &str) -> Value {
+    pub(crate) fn exchange(&self, text: &str) -> Value {
         peer::call(&self.client, "exchange", self.address(), &[text]).unwrap()
     }
 

@@ -1,41 +1,44 @@
 //! The agent as a container runs it, and one agent after the other as a rolling update does.
 
 use crate::scene::{Scene, logs};
-use posthaste_tests::{Mesh, Sniffer, agent, eventually, peer, wait::holds};
+use posthaste_tests::{Agent, Mesh, Sniffer, agent, eventually, peer, wait::holds};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{path::Path, time::Duration};
 
 const NEEDLE: &str = "never-in-plaintext";
 
-/// What a container runtime does to a process of root that is not privileged: `/proc/sys` is read-only, and it has the
-/// capabilities `$0` and can never gain others.
-const RUNTIME: &str = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+/// What a container runtime does to a process of root that is not privileged: the root file system but for what is mounted into it
+/// (the folder `$1`) and `/proc/sys` are read-only, and it has the capabilities `$0` and can never gain others.
+const RUNTIME: &str = "mount --bind \"$1\" \"$1\" && shift && mount -o remount,bind,ro / && \
+    mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
     exec setpriv --nnp --bounding-set \"$0\" --inh-caps=-all \"$@\"";
 
 /// The capabilities that the manifest lists, as setpriv takes them.
 fn shipped() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/agent.yaml");
     let manifest: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let listed = &manifest["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"];
+    let context = &manifest["spec"]["template"]["spec"]["containers"][0]["securityContext"];
+    assert_eq!(context["readOnlyRootFilesystem"], true);
+    let listed = &context["capabilities"];
     assert_eq!(listed["drop"][0], "ALL");
     let added = listed["add"].as_array().unwrap().iter();
     let named = added.map(|name| format!(",+{}", name.as_str().unwrap().to_lowercase()));
     "-all".to_owned() + &named.collect::<String>()
 }
 
-fn contained(capabilities: &str) -> Vec<String> {
+fn contain(agent: &mut Agent, capabilities: &str) {
+    let folder = agent.state().parent().unwrap().display().to_string();
     // A slave of the host, as a DaemonSet mounts it: namespaces of pods that come later are seen.
-    ["unshare", "--mount", "--propagation", "slave", "sh", "-c", RUNTIME, capabilities]
-        .map(str::to_owned)
-        .to_vec()
+    let line = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", RUNTIME, capabilities, &folder];
+    agent.wrapper = line.map(str::to_owned).to_vec();
 }
 
 #[test]
 fn the_capabilities_of_the_manifest_suffice_and_none_of_them_is_idle() {
     let mut mesh = Mesh::prepare(&[("mtls", "strict")]).unwrap();
-    mesh.a.wrapper = contained(&shipped());
-    mesh.b.wrapper = contained(&shipped());
+    contain(&mut mesh.a, &shipped());
+    contain(&mut mesh.b, &shipped());
     mesh.authority.start().unwrap();
     mesh.a.restart().unwrap();
     mesh.b.restart().unwrap();
@@ -49,7 +52,7 @@ fn the_capabilities_of_the_manifest_suffice_and_none_of_them_is_idle() {
     mesh.a.stop().unwrap();
     // Without one of the first three it says which at once; the fourth is for pods of other users, which this world has not.
     for missing in ["bpf", "net_admin", "sys_admin"] {
-        mesh.a.wrapper = contained(&shipped().replace(&format!(",+{missing}"), ""));
+        contain(&mut mesh.a, &shipped().replace(&format!(",+{missing}"), ""));
         let refused = mesh.a.restart().unwrap_err().to_string();
         assert!(refused.contains(&format!("CAP_{}", missing.to_uppercase())), "{missing}: {refused}");
     }

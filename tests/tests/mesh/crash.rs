@@ -3,6 +3,7 @@
 use crate::scene::{Scene, failed, logs};
 use posthaste_tests::{Family, Mesh, Sniffer, agent::wait_json, eventually, peer, wait::holds};
 use std::{
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -133,6 +134,36 @@ fn fail_mode_can_be_chosen() {
         holds(answer["answer"] == "does it work?", format!("{answer} {}", logs(&scene.mesh)))
     })
     .unwrap();
+}
+
+/// The way out that `deploy/README.md` names for a node whose agent does not come back.
+#[test]
+fn a_node_lets_everything_go_once_the_pins_are_removed() {
+    let mut scene = scene(&[("mtls", "strict")]);
+    let outside = scene.mesh.outsider("outsider").unwrap();
+    let _echoes = [&outside, &scene.server.site, &scene.client.site]
+        .map(|site| peer::serve(site, "echo", 8080).unwrap());
+    let sniffer = Sniffer::start(scene.mesh.world.bridge(), &[NEEDLE]).unwrap();
+    let both_ways = |scene: &Scene| {
+        let (to, from) = (outside.at(Family::V4, 8080), scene.client.at(Family::V4, 8080));
+        let out = peer::call(&scene.client, "exchange", to, &[NEEDLE]).unwrap();
+        [out, peer::call(&outside, "exchange", from, &[NEEDLE]).unwrap()]
+    };
+    scene.mesh.a.kill();
+    sleep(Duration::from_millis(1500));
+    for answer in both_ways(&scene) {
+        assert!(failed(&answer), "strict, and no agent lives: {answer}");
+    }
+    let removed = Command::new("rm").arg("-r").arg(scene.mesh.a.bpffs()).status().unwrap();
+    assert!(removed.success(), "{removed}");
+    // The kernel frees the links a moment after their pins.
+    eventually("calls to go straight, out and in", || {
+        let answers = both_ways(&scene);
+        holds(answers.iter().all(|answer| answer["answer"] == NEEDLE), format!("{answers:?}"))
+    })
+    .unwrap();
+    let took = captured_again(&mut scene, &sniffer, "a");
+    assert!(took < Duration::from_secs(5), "{took:?}\n{}", scene.logs());
 }
 
 /// Counts of the time without an agent, summed over pods: `refused` or `passed`.

@@ -45,6 +45,7 @@ mod kubelet;
 mod leaks;
 mod manifests;
 mod mtls_modes;
+mod neighbours;
 mod observability;
 mod outage;
 mod pods;

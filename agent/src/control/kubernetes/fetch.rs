@@ -22,8 +22,13 @@ const AT_ONCE: usize = 8;
 /// For one request.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What a request was answered with: a namespace and its pods.
-pub(super) type Answer = (Arc<str>, Vec<Arc<Pod>>);
+/// What a request was answered with.
+pub(super) enum Answer {
+    /// Pods of a namespace.
+    Pods(Arc<str>, Vec<Arc<Pod>>),
+    /// The server denies it, with its words.
+    Denied(String),
+}
 
 /// Sends requests, and answers into a channel.
 pub(super) struct Fetcher {
@@ -37,7 +42,8 @@ impl Fetcher {
         Self { client, answers, room: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Sends it in a task of its own. What fails is not answered: who still waits asks again.
+    /// Sends it in a task of its own. What fails otherwise than by denial is not answered: who still waits asks again, and that the
+    /// server is away the watches say.
     pub(super) fn send(&self, fetch: Fetch) {
         let (client, answers, room) = (self.client.clone(), self.answers.clone(), Arc::clone(&self.room));
         tokio::spawn(async move {
@@ -54,6 +60,16 @@ impl Fetcher {
 }
 
 async fn pods(client: Client, fetch: &Fetch) -> Result<Answer, kube::Error> {
+    match found(client, fetch).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
+            tracing::warn!(?fetch, denied = status.message, "cannot learn who pods of other nodes are");
+            Ok(Answer::Denied(status.message))
+        }
+        found => found.map(|(namespace, pods)| Answer::Pods(namespace, pods)),
+    }
+}
+
+async fn found(client: Client, fetch: &Fetch) -> Result<(Arc<str>, Vec<Arc<Pod>>), kube::Error> {
     let resource = kinds::resource(Kind::Pod, Kind::Pod.version());
     let of = |namespace: &str| Api::<Seen>::namespaced_with(client.clone(), namespace, &resource);
     match fetch {

@@ -12,9 +12,9 @@ use super::{
     ORIGIN,
     asked::Asked,
     connect::{self, ConnectError, Connection},
-    fetch::{self, Fetcher},
+    fetch::{Answer, Fetcher},
     installed,
-    kinds::KINDS,
+    kinds::{self, KINDS},
     saved::{self, Saved},
     store::{Change, Name, Store},
     stream::Listener,
@@ -59,6 +59,8 @@ pub struct KubernetesSource {
     store: Store,
     asked: Asked,
     fetcher: Fetcher,
+    /// Pods of other nodes were denied, with the server's words, and none came since.
+    denied: Option<String>,
     /// Services in use whose endpoints changed, and when their pods are to be fetched.
     stale: BTreeSet<Name>,
     stale_due: Option<Instant>,
@@ -96,6 +98,7 @@ impl KubernetesSource {
             store,
             asked,
             fetcher: Fetcher::new(client.clone(), answers),
+            denied: None,
             stale: BTreeSet::new(),
             stale_due: None,
             fall_back: kept_at.is_some().then(|| Instant::now() + FALL_BACK),
@@ -122,7 +125,7 @@ impl KubernetesSource {
         mut self,
         mut changes: mpsc::Receiver<(Kind, Change)>,
         mut asked: mpsc::Receiver<PodKey>,
-        mut answers: mpsc::Receiver<fetch::Answer>,
+        mut answers: mpsc::Receiver<Answer>,
     ) {
         let mut last = Instant::now();
         // When the next reading is due; none while nothing changed.
@@ -144,9 +147,9 @@ impl KubernetesSource {
                     let fetches = self.asked.want(&pod, &self.store, Instant::now().into_std());
                     fetches.into_iter().for_each(|fetch| self.fetcher.send(fetch));
                 }
-                Some((namespace, pods)) = answers.recv() => {
+                Some(answer) = answers.recv() => {
                     // A connection waits for it: at once.
-                    if self.asked.answer(&namespace, pods, &self.store) {
+                    if self.take_answer(answer) {
                         (due, last) = (None, Instant::now());
                         self.hand_over();
                     }
@@ -190,6 +193,22 @@ impl KubernetesSource {
         differs
     }
 
+    /// Takes what a fetch brought; whether the next reading differs by it.
+    fn take_answer(&mut self, answer: Answer) -> bool {
+        match answer {
+            Answer::Pods(namespace, pods) => {
+                let again = self.denied.take().is_some();
+                self.asked.answer(&namespace, pods, &self.store) || again
+            }
+            // The first words count.
+            Answer::Denied(_) if self.denied.is_some() => false,
+            Answer::Denied(words) => {
+                self.denied = Some(words);
+                true
+            }
+        }
+    }
+
     /// Fetches the new pods of services in use before anybody asks for them.
     fn prefetch(&mut self) {
         self.stale_due = None;
@@ -208,6 +227,7 @@ impl KubernetesSource {
     fn hand_over(&mut self) {
         let whole = self.store.is_complete();
         let mut reading = self.store.reading(&self.url, self.asked.pods());
+        reading.problems.extend(self.denied.as_deref().map(unknown_pods));
         match &self.kept_at {
             _ if whole => self.kept_at = None,
             Some(_) if self.fall_back.is_some() && !self.store.is_stuck() => return,
@@ -236,6 +256,18 @@ impl KubernetesSource {
                 "not everything was read from the API server yet; for what is missing the objects of {at} that were kept on disk are in force until then"
             ),
         }
+    }
+}
+
+/// Who pods of other nodes are is not said.
+fn unknown_pods(words: &str) -> Problem {
+    Problem {
+        origin: ORIGIN.to_owned(),
+        object: kinds::qualified(Kind::Pod),
+        field: String::new(),
+        reason: format!(
+            "the API server denies those of other nodes ({words}); allow the agent's service account `get` and `list` on `pods` in its ClusterRole. Connections to pods that are not known yet are refused until then"
+        ),
     }
 }
 

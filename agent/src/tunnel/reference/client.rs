@@ -20,6 +20,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
+    credit::Credit,
     drive::{Entered, Heartbeat, Life},
     halves::{ReferenceReceive, ReferenceSend, Shared},
 };
@@ -106,7 +107,8 @@ pub async fn establish<S: Sealed>(
         cut: Notify::new(),
     };
     let tunnel = ReferenceTunnel(Rc::new(link));
-    run(Box::pin(drive(connection, Pass::new(flusher), heartbeat, tunnel.0.clone())));
+    let watch = (heartbeat, Credit::new(settings));
+    run(Box::pin(drive(connection, Pass::new(flusher), watch, tunnel.0.clone())));
     let unfinished = Unfinished(tunnel);
     let settled = life.wait(|life| match life.end() {
         Some(end @ TunnelEnd::Alert(_)) => Some(Err(OpenError::Tls(end.to_string().into()))),
@@ -152,7 +154,7 @@ fn builder(settings: &Settings) -> Builder {
 async fn drive<S: Sealed>(
     mut connection: Connection<Coalesced<S>>,
     mut pass: Pass<S>,
-    mut heartbeat: Heartbeat,
+    (mut heartbeat, mut credit): (Heartbeat, Credit),
     link: Rc<Link>,
 ) {
     let mut farewell = None;
@@ -170,10 +172,11 @@ async fn drive<S: Sealed>(
             link.drain();
         }
         let worked = ready!(pass.poll(context, |context| {
+            credit.look(&link.life, &mut connection);
             let worked = Pin::new(&mut connection).poll(context);
             link.settle();
             link.look_for_farewell();
-            worked
+            if worked.is_pending() { credit.pending(&link.life, context) } else { worked }
         }));
         let drained = link.requests.borrow().is_none();
         Poll::Ready(match worked {

@@ -8,12 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use h2::{Ping, PingPong};
+use h2::{FlowControl, Ping, PingPong, StreamId};
 use tokio::{
     sync::Notify,
     time::{Instant, Sleep, sleep},
 };
 
+use super::credit::Unread;
 use crate::tunnel::{
     StreamError, TunnelEnd,
     liveness::{Action, Liveness, Seen, Times},
@@ -26,6 +27,7 @@ pub(super) struct Life {
     pub(super) open: Cell<usize>,
     pub(super) opened: Cell<u64>,
     pub(super) counters: Rc<Counters>,
+    pub(super) unread: Unread,
     /// No stream is begun any more.
     pub(super) leaving: Cell<bool>,
     end: RefCell<Option<TunnelEnd>>,
@@ -37,7 +39,7 @@ impl Life {
     pub(super) fn enter(self: &Rc<Self>) -> Entered {
         self.open.set(self.open.get() + 1);
         self.opened.set(self.opened.get() + 1);
-        Entered(Rc::clone(self))
+        Entered { life: Rc::clone(self), receives: Cell::new(None) }
     }
 
     pub(super) fn end(&self) -> Option<TunnelEnd> {
@@ -98,21 +100,33 @@ impl std::fmt::Debug for Carrier {
 }
 
 /// A stream counts while this lives.
-pub struct Entered(Rc<Life>);
+pub struct Entered {
+    life: Rc<Life>,
+    /// The stream whose unread bytes count.
+    receives: Cell<Option<StreamId>>,
+}
 
 impl Entered {
     pub(super) fn life(&self) -> &Life {
-        &self.0
+        &self.life
     }
 
     pub(super) fn carrier(&self) -> Carrier {
-        Carrier(Rc::clone(&self.0))
+        Carrier(Rc::clone(&self.life))
+    }
+
+    /// From now on what lies unread on the stream counts for the windows of its connection. To be called once it receives.
+    pub fn receives(&self, stream: &FlowControl) {
+        self.receives.set(Some(self.life.unread.watch(stream)));
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
+        self.life.open.set(self.life.open.get().saturating_sub(1));
+        if let Some(stream) = self.receives.get() {
+            self.life.unread.forget(stream);
+        }
     }
 }
 

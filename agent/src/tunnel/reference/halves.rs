@@ -161,7 +161,8 @@ pub struct ReferenceReceive {
 }
 
 impl ReferenceReceive {
-    pub(super) fn new(stream: RecvStream, shared: Rc<Shared>) -> Self {
+    pub(super) fn new(mut stream: RecvStream, shared: Rc<Shared>) -> Self {
+        shared.entered.receives(stream.flow_control());
         Self { stream, shared }
     }
 

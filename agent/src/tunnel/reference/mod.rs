@@ -1,9 +1,10 @@
 //! The tunnel on the `h2` crate: what other implementations are tested against.
 //!
 //! `connect` and `establish` make a client's tunnel, `serve` runs a server's. Every connection has one task that drives it
-//! (`drive`); streams only queue and wake that task.
+//! (`drive`), and says how much its peer may send (`credit`); streams only queue and wake that task.
 
 mod client;
+mod credit;
 mod drive;
 mod halves;
 mod server;

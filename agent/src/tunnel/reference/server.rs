@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, reques
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::{
+    credit::Credit,
     drive::{Entered, Heartbeat, Life, describe},
     halves::{ReferenceReceive, ReferenceSend, both},
 };
@@ -67,7 +68,8 @@ where
         .map_err(|error| ServeError::Handshake(error.to_string().into()))?;
     drop(handshake);
     let heartbeat = Heartbeat::new(connection.ping_pong(), settings.server_times());
-    let mut serving = Serving { connection, pass, heartbeat, life, leaving: None };
+    let credit = Credit::new(settings);
+    let mut serving = Serving { connection, pass, heartbeat, credit, life, leaving: None };
     let mut drain = pin!(drain);
     let end = poll_fn(|context| {
         if serving.leaving.is_none()
@@ -104,6 +106,7 @@ struct Serving<S> {
     connection: Connection<Coalesced<S>, Bytes>,
     pass: Pass<S>,
     heartbeat: Heartbeat,
+    credit: Credit,
     life: Rc<Life>,
     /// GOAWAY was sent; at its end so is the connection.
     leaving: Option<Pin<Box<Sleep>>>,
@@ -122,11 +125,12 @@ impl<S: Sealed> Serving<S> {
         if self.leaving.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
             return Poll::Ready(TunnelEnd::Drained);
         }
-        let Self { connection, pass, life, leaving, .. } = self;
+        let Self { connection, pass, credit, life, leaving, .. } = self;
         pass.poll(context, |context| {
+            credit.look(life, connection);
             loop {
                 match connection.poll_accept(context) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => return credit.pending(life, context),
                     Poll::Ready(Some(Ok((request, respond)))) => dispatch(life, request, respond, handler),
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(describe(&error)),
                     Poll::Ready(None) if leaving.is_some() => return Poll::Ready(TunnelEnd::Drained),
@@ -143,10 +147,13 @@ fn dispatch(
     mut respond: SendResponse<Bytes>,
     handler: &impl Fn(ReferenceIncoming),
 ) {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     match read_head(&parts) {
         Ok(head) => {
-            let pending = Pending { respond, body, entered: life.enter() };
+            let entered = life.enter();
+            // What comes before the answer waits for the application as well.
+            entered.receives(body.flow_control());
+            let pending = Pending { respond, body, entered };
             let incoming = ReferenceIncoming { head, pending: Some(pending) };
             handler(incoming);
         }

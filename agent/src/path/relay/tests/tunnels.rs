@@ -210,3 +210,45 @@ fn quiet_streams_leave_the_window_to_others() {
         }
     });
 }
+
+/// What a tunnel notes of each frame that lies unread would be too much for it long before the windows are full.
+#[test]
+fn small_messages_to_a_reader_that_stopped_do_not_end_the_tunnel() {
+    const BULK: usize = 8 << 20;
+    const MESSAGES: u32 = 2000;
+    on_worker(async {
+        let windows = Settings {
+            stream_window: 16 << 20,
+            unread: 256 << 20,
+            worker_unread: 256 << 20,
+            ..Settings::default()
+        };
+        let mut line = Line::lay(Settings { small_frames: 256 << 10, ..windows }).await;
+        let (mut client, mut server, caller, called) = line.relayed().await;
+        client.set_nodelay(true).unwrap();
+        // The kernel would make it larger for as long as nobody reads.
+        socket2::SockRef::from(&server).set_recv_buffer_size(64 << 10).unwrap();
+        // More than the sockets take.
+        client.write_all(&vec![7; BULK]).await.unwrap();
+        // What still lies in the client's socket would take the messages along.
+        sleep(Duration::from_millis(500)).await;
+        let sent = || line.tunnel.counters().sent.get();
+        for message in 0..MESSAGES {
+            let before = sent();
+            client.write_all(&message.to_be_bytes()).await.unwrap();
+            // Each is a frame of its own.
+            while sent() == before {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let (other, its_server, ..) = line.relayed().await;
+        both_ways_and_half_close(other, its_server).await;
+        client.shutdown().await.unwrap();
+        server.shutdown().await.unwrap();
+        let (all, error) = rest(&mut server).await;
+        assert_eq!((all.len(), error), (BULK + 4 * MESSAGES as usize, None));
+        let messages = all[BULK..].chunks(4).map(|message| u32::from_be_bytes(message.try_into().unwrap()));
+        assert!(messages.eq(0..MESSAGES));
+        all_finished((caller, called)).await;
+    });
+}

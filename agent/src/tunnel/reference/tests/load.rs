@@ -75,6 +75,84 @@ fn a_stuck_reader_stops_its_writer_and_nobody_else() {
     });
 }
 
+/// Writes into streams whose peer does not read, for as long as they take anything; says how much all took.
+async fn fill(streams: &mut [Opened<ReferenceTunnel>]) -> usize {
+    let taken = Cell::new(0);
+    let writers = streams.iter_mut().map(|stream| async {
+        loop {
+            let room = poll_fn(|context| stream.send.poll_capacity(context, 64 << 10)).await.unwrap();
+            stream.send.send(Bytes::from(vec![1; room])).unwrap();
+            taken.set(taken.get() + room);
+        }
+    });
+    let mut writing = std::pin::pin!(futures_util::future::join_all(writers));
+    let mut before = None;
+    while before != Some(taken.get()) {
+        before = Some(taken.get());
+        assert!(timeout(Duration::from_secs(1), writing.as_mut()).await.is_err());
+    }
+    taken.get()
+}
+
+async fn open_all(world: &World, host: &str, count: usize) -> Vec<Opened<ReferenceTunnel>> {
+    let opened = (0..count).map(|_| world.open(host));
+    futures_util::future::try_join_all(opened).await.map_err(|error| error.to_string()).unwrap()
+}
+
+async fn is_answered(world: &World) {
+    let mut other = world.open("echo").await.unwrap();
+    write(&mut other.send, Bytes::from(vec![7; 300_000])).await.unwrap();
+    other.send.finish().unwrap();
+    assert_eq!(read_all(&mut other.receive).await.unwrap().len(), 300_000);
+    assert_eq!(world.dials.get(), 1);
+}
+
+#[test]
+fn stuck_readers_that_fill_more_than_the_connection_stop_nobody_else() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut stuck = open_all(&world, "stuck", 8).await;
+        let taken = fill(&mut stuck).await;
+        assert!(taken > world.settings.connection_window as usize, "{taken}");
+        is_answered(&world).await;
+        // The other way.
+        let _unread = open_all(&world, "spout", 8).await;
+        let mut spouted = 0;
+        while spouted == 0 || world.spouted.get() > spouted {
+            spouted = world.spouted.get();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(spouted > world.settings.connection_window as usize, "{spouted}");
+        is_answered(&world).await;
+    });
+}
+
+#[test]
+fn what_stuck_readers_hold_together_is_bounded() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let (count, settings) = (40, &world.settings);
+        let mut stuck = open_all(&world, "stuck", count).await;
+        let taken = fill(&mut stuck).await;
+        let each = settings.least_stream_window as usize + settings.send_queue;
+        let bound = settings.unread as usize + settings.connection_window as usize + count * each;
+        assert!(taken < bound && bound < count * settings.stream_window as usize, "{taken} of {bound}");
+        is_answered(&world).await;
+        drop(stuck);
+        // The windows are large again, before long.
+        let grown = async {
+            loop {
+                let mut one = open_all(&world, "stuck", 1).await;
+                if fill(&mut one).await >= settings.stream_window as usize {
+                    break;
+                }
+                is_answered(&world).await;
+            }
+        };
+        timeout(Duration::from_secs(30), grown).await.expect("the windows stay small");
+    });
+}
+
 #[test]
 fn a_reader_that_stops_amid_tiny_messages_keeps_its_tunnel() {
     on_worker(async {

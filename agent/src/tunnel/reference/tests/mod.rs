@@ -73,6 +73,8 @@ struct World {
     freeze: Rc<Notify>,
     /// What handlers saw.
     seen: Rc<RefCell<Vec<String>>>,
+    /// Bytes that went into streams of "spout".
+    spouted: Rc<Cell<usize>>,
 }
 
 impl World {
@@ -98,6 +100,7 @@ impl World {
             drain: Rc::default(),
             freeze: Rc::default(),
             seen: Rc::default(),
+            spouted: Rc::default(),
         })
     }
 
@@ -213,7 +216,12 @@ async fn handle(world: World, incoming: ReferenceIncoming) {
             let end = read_all(&mut receive).await;
             world.seen.borrow_mut().push(format!("end {end:?}"));
         }
-        "stuck" => pending().await,
+        "stuck" => drop(poll_fn(|context| send.poll_reset(context)).await),
+        "spout" => {
+            while write(&mut send, Bytes::from(vec![1; 64 << 10])).await.is_ok() {
+                world.spouted.set(world.spouted.get() + (64 << 10));
+            }
+        }
         _ => echo(send, receive).await,
     }
 }

@@ -28,11 +28,12 @@ pub(super) struct Received {
 impl Received {
     /// The body of an answer. What came whole with its head needs no source.
     pub(super) fn body(
-        stream: RecvStream,
+        mut stream: RecvStream,
         left: Option<u64>,
         entered: Rc<Entered>,
         context: &mut Context<'_>,
     ) -> Body {
+        entered.receives(stream.flow_control());
         let mut received = Self { frames: Frames::new(stream, left), first: None, _entered: entered };
         if received.is_end() {
             return Body::Empty;
