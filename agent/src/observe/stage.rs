@@ -112,6 +112,7 @@ impl StagesView {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
 
     /// The lines are read back by the serialiser's names.

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +14,10 @@ use tokio::{
 };
 
 use super::drive::Life;
-use crate::tunnel::{Settings, windows::Windows};
+use crate::{
+    snapshot::Map,
+    tunnel::{Settings, windows::Windows},
+};
 
 /// After so many bytes the windows are looked at, or after the fourth part of what a connection may always send.
 const OFTEN: u64 = 1 << 20;
@@ -30,7 +32,7 @@ thread_local! {
 
 /// The streams of a connection of which something may lie unread.
 #[derive(Default)]
-pub(super) struct Unread(RefCell<HashMap<StreamId, FlowControl>>);
+pub(super) struct Unread(RefCell<Map<StreamId, FlowControl>>);
 
 impl Unread {
     pub(super) fn watch(&self, stream: &FlowControl) -> StreamId {
