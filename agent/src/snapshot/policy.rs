@@ -108,7 +108,7 @@ pub struct Limits {
     pub retries: u32,
     /// Bytes of one request's body; 0 is without limit.
     pub request_body_bytes: u64,
-    /// From the first byte of an HTTP/1 request's head to its end; 0 is without limit.
+    /// From the first byte of a request's head to its end; 0 is without limit.
     pub request_headers_ns: u64,
 }
 

@@ -206,11 +206,20 @@ fn half_a_head_is_not_waited_for_without_end() {
         assert!(has("HTTP/1.1 408 ") && heard["end"] == "eof", "{sent:?}: {heard}\n{}", shop.logs());
         assert_eq!(has("HTTP/1.1 200 "), sent != half, "{sent:?}: {heard}");
     }
+    // Half a HEADERS frame behind the preface and SETTINGS: what follows is a GOAWAY, and the end.
+    let begun = [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+        &[0, 0, 9, 1, 4, 0, 0, 0, 1, 0x82],
+    ];
+    let line = [&*peer::hexadecimal(&begun.concat()), "20000"];
+    let heard = peer::call(&shop.client, "raw", shop.service, &line).unwrap();
+    assert_eq!(heard["end"], "eof", "{heard}\n{}", shop.logs());
     // Who says nothing between two requests may take longer.
     let seldom = Spec { rate: 1.0, ..Spec::requests(3, 1) };
     assert_eq!(shop.load(&seldom).status(200), 3, "{}", shop.logs());
-    assert_eq!(shop.count(OVERFLOW, &[("limit", "request_headers_timeout")]), 2.0, "{}", shop.logs());
-    let late = |line: &serde_json::Value| line["limit"] == "request_headers_timeout";
+    assert_eq!(shop.count(OVERFLOW, &[("limit", "request_headers_timeout")]), 3.0, "{}", shop.logs());
+    let late = |line: &serde_json::Value| line["limit"] == "request_headers_timeout" && line["status"] == 408;
     let line = shop.mesh.a.wait_for_log("a late head", late).unwrap();
     let told = [&line["event"], &line["status"], &line["flags"], &line["source"]["pod"]];
     assert_eq!(told, [&json!("refused"), &json!(408), &json!("UO"), &json!("client")], "{line}");

@@ -166,7 +166,8 @@ impl Requests {
             (Some(limit), Some(port)) => self.service(worker, port).overflow.count(limit),
             (Some(limit), None) => self.overflow(limit),
         }
-        if request.status >= self.0.options.log_rule.min_status {
+        let status = if request.status == 0 { 599 } else { request.status };
+        if status >= self.0.options.log_rule.min_status {
             self.0.options.log.refused(worker, request);
         }
     }

@@ -1,6 +1,6 @@
 //! A request that was refused before it was one, because it is not unambiguous HTTP or did not come in time, as one JSON line. Pure.
 //!
-//! Fields: `time` (RFC 3339, UTC, ms), `event` (`malformed` or `refused`), `connection` (its id), `status` (the answer), `flags` (`DPE`, or
+//! Fields: `time` (RFC 3339, UTC, ms), `event` (`malformed` or `refused`), `connection` (its id), `status` (the answer, where there was one), `flags` (`DPE`, or
 //! `UO` with the `limit`), `what` (what was wrong, in the words of the metric), `source` as for requests. Nothing of what was sent is repeated: who
 //! smuggles requests shall not write into logs.
 
@@ -23,7 +23,7 @@ pub struct RefusedRequest {
     pub pod: Option<Arc<Workload>>,
     /// The client's address.
     pub client: SocketAddr,
-    /// What it was answered with.
+    /// What it was answered with; 0 where its connection was closed without an answer.
     pub status: u16,
     /// What was wrong, by a word of this program.
     pub what: &'static str,
@@ -45,7 +45,9 @@ impl RefusedRequest {
         json::text_field(out, "event", event);
         json::field(out, "connection");
         json::hexadecimal(out, self.connection_id.into(), 16);
-        json::number_field(out, "status", self.status.into());
+        if self.status != 0 {
+            json::number_field(out, "status", self.status.into());
+        }
         json::text_field(out, "flags", flag.as_str());
         if let Some(limit) = self.limit {
             json::text_field(out, "limit", limit);

@@ -289,8 +289,8 @@ impl Handler for Called {
         limits::head_time(&Limits::default())
     }
 
-    fn late(&self) {
-        self.refused(408, LATE, Some(limits::REQUEST_HEADERS));
+    fn late(&self, answer: Option<StatusCode>) {
+        self.refused(answer.map_or(0, |status| status.as_u16()), LATE, Some(limits::REQUEST_HEADERS));
     }
 
     fn malformed(&self, error: &HeadError) {

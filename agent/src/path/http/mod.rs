@@ -42,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-use http::Version;
+use http::{StatusCode, Version};
 
 use crate::{
     http1::HeadError,
@@ -118,8 +118,8 @@ impl Handler for Session {
         limits::head_time(&self.port(&snapshot).map(|port| port.policy.limits).unwrap_or_default())
     }
 
-    fn late(&self) {
-        self.refused(408, LATE, Some(limits::REQUEST_HEADERS));
+    fn late(&self, answer: Option<StatusCode>) {
+        self.refused(answer.map_or(0, |status| status.as_u16()), LATE, Some(limits::REQUEST_HEADERS));
     }
 
     fn malformed(&self, error: &HeadError) {

@@ -188,8 +188,8 @@ pub struct Limits {
     /// Bytes of a request's body. A longer one is answered 413. Default 0: without limit.
     #[schemars(range(min = 0, max = 1_099_511_627_776_i64))]
     pub request_body_bytes: Option<i64>,
-    /// Time for the head of an HTTP/1 request, from its first byte to its end, at most 1h. What takes longer is answered 408, and its
-    /// connection closed. Default 60s; 0s: without limit.
+    /// Time for a request's head, from its first byte to its end, at most 1h. What takes longer is answered 408 (not over HTTP/2), and
+    /// its connection closed. Default 60s; 0s: without limit.
     pub request_headers_timeout: Option<Duration>,
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::{
     Handler, Incoming, Reply,
+    late::HeadTime,
     near::{Near, RequestBody, Stage},
     room::Room,
 };
@@ -47,7 +48,7 @@ pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl F
             Ok(Some(head)) => head,
             Ok(None) => return linger(&near).await,
             Err(NoHead::Late) => {
-                handler.late();
+                handler.late(Some(StatusCode::REQUEST_TIMEOUT));
                 return refuse(&near, StatusCode::REQUEST_TIMEOUT).await;
             }
             Err(NoHead::Broken(error)) if error.fault == HeadFault::Malformed => {
@@ -57,7 +58,7 @@ pub async fn serve_http1<H: Handler>(wire: Wire, handler: Rc<H>, leaving: impl F
             }
             Err(NoHead::Broken(_)) => return,
         };
-        patience.head = None;
+        patience.head = HeadTime::default();
         let (incoming, reply) = begun(&near, head).await;
         let mut work = Room::of(Rc::clone(&handler).handle(incoming, reply));
         poll_fn(|context| poll_work(&near, &mut work, leaving.as_mut(), context)).await;
@@ -86,8 +87,7 @@ enum NoHead {
 struct Patience {
     /// Since we leave.
     leave: Option<Pin<Box<Sleep>>>,
-    /// Since a head has begun.
-    head: Option<Pin<Box<Sleep>>>,
+    head: HeadTime,
 }
 
 /// The next request; none when there will be none.
@@ -102,13 +102,9 @@ fn poll_head(
         return Poll::Ready(head.map_err(NoHead::Broken));
     }
     // A client that has not begun may take its time.
-    if near.read(|reader| reader.has_buffered()).unwrap_or(false) {
-        if patience.head.is_none() {
-            patience.head = handler.head_time().map(|time| Box::pin(sleep(time)));
-        }
-        if patience.head.as_mut().is_some_and(|head| head.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Err(NoHead::Late));
-        }
+    let begun = near.read(|reader| reader.has_buffered()).unwrap_or(false);
+    if patience.head.is_over(begun, handler, context) {
+        return Poll::Ready(Err(NoHead::Late));
     }
     note_leaving(near, leaving, context);
     if !near.leaving.get() {

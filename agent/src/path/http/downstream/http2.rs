@@ -8,12 +8,13 @@
 //! head     a request's head in the form that requests have between both sides
 //! stream   what a request's task, its body and the reply share
 //! body     the request's body
-//! resets   how many requests `h2` refused
+//! resets   how many requests `h2` refused; heads: whether one is not whole
 //! reply    the way back
 //! ```
 
 mod body;
 mod head;
+mod heads;
 mod reply;
 mod resets;
 mod stream;
@@ -28,13 +29,13 @@ use std::{
 
 use bytes::Bytes;
 use h2::{
-    RecvStream,
+    Reason, RecvStream,
     server::{Builder, Connection, SendResponse},
 };
 use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Handler, Incoming, Reply};
+use super::{Handler, Incoming, Reply, late::HeadTime};
 use crate::{
     http1::HeadError,
     path::http::body::Body,
@@ -43,7 +44,7 @@ use crate::{
 use body::RequestBody;
 use head::Said;
 pub(super) use reply::OverHttp2;
-use resets::Watched;
+use resets::{Seen, Watched};
 use stream::Stream;
 
 /// Requests that a client may have under way on one connection; it waits with more. As Envoy's, since a client that keeps that many
@@ -91,22 +92,29 @@ where
 {
     let (near, flusher) = Coalesced::new(near, Rc::default());
     let mut pass = Pass::new(flusher);
-    let resets = Rc::default();
-    let near = Watched::new(near, Rc::clone(&resets));
+    let seen: Rc<Seen> = Rc::default();
+    let near = Watched::new(near, Rc::clone(&seen));
     let mut handshake = Box::pin(builder(windows).handshake::<_, Bytes>(near));
     let shaken = poll_fn(|context| pass.poll_now(context, |context| handshake.as_mut().poll(context))).await;
     drop(handshake);
     let ended = match shaken {
         Ok(mut connection) => {
             let mut leaving = pin!(leaving);
-            let mut has_left = false;
+            let (mut has_left, mut is_late, mut head_time) = (false, false, HeadTime::default());
             poll_fn(|context| {
                 if !has_left && leaving.as_mut().poll(context).is_ready() {
                     has_left = true;
                     connection.graceful_shutdown();
                 }
                 let served = pass.poll(context, |context| poll_serve(&mut connection, &handler, context));
-                tell_malformed(&*handler, &resets);
+                tell_malformed(&*handler, &seen.resets);
+                let begun = seen.within_head.get();
+                if served.is_pending() && !is_late && head_time.is_over(begun, &*handler, context) {
+                    is_late = true;
+                    handler.late(None);
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    context.waker().wake_by_ref();
+                }
                 served
             })
             .await

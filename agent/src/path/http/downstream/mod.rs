@@ -3,6 +3,7 @@
 //! ```text
 //! http1   one request after the other; near: what the loop, the request's body and the reply share
 //! http2   a task for each request
+//! late    how long a head is waited for
 //! reply   the way back to the client
 //! room    where work on a request lives
 //! ```
@@ -11,6 +12,7 @@
 
 mod http1;
 mod http2;
+mod late;
 mod near;
 mod reply;
 mod room;
@@ -19,7 +21,7 @@ mod tests;
 
 use std::{rc::Rc, time::Duration};
 
-use http::{Request, Version};
+use http::{Request, StatusCode, Version};
 
 use super::body::{Body, BodyError};
 use crate::http1::HeadError;
@@ -51,13 +53,15 @@ pub trait Handler: 'static {
     /// Runs the work of one stream beside that of the others.
     fn spawn(&self, work: impl Future<Output = ()> + 'static);
 
-    /// How long a head of HTTP/1 may take once it has begun; none: as long as it likes.
+    /// How long a head may take once it has begun; none: as long as it likes.
     fn head_time(&self) -> Option<Duration> {
         None
     }
 
-    /// Told of a head that took longer; the loop answers it.
-    fn late(&self) {}
+    /// Told of a head that took longer, and of what the loop answers; over HTTP/2 it closes the connection (ENHANCE_YOUR_CALM).
+    fn late(&self, answer: Option<StatusCode>) {
+        let _ = answer;
+    }
 
     /// Told of what was refused as malformed; the loop has answered it.
     fn malformed(&self, error: &HeadError) {

@@ -1,5 +1,6 @@
 //! Requests that break HTTP/2's rules (RFC 9113, section 8.1.1), as `h2` resets their streams. Of those whose head is malformed it tells
-//! nobody, so that they are counted where they can be seen: among the frames that leave. No reset of ours has these codes.
+//! nobody, so that they are counted where they can be seen: among the frames that leave. No reset of ours has these codes. What comes is
+//! looked at as well, for heads that are not whole.
 
 use std::{
     cell::Cell,
@@ -12,29 +13,41 @@ use std::{
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::heads::Heads;
+
 /// RFC 9113, section 6.4.
 const RST_STREAM: u8 = 3;
 /// Bytes of a frame's head (RFC 9113, section 4.1), and of one with the code of an RST_STREAM behind it.
 const HEAD: u32 = 9;
 const HEAD_AND_CODE: u32 = 13;
 
-/// The stream below, of which the frames that leave are looked at.
+/// What is seen of the stream below.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Streams that were reset for their requests.
+    pub(super) resets: Cell<u32>,
+    /// A head has begun and is not whole.
+    pub(super) within_head: Cell<bool>,
+}
+
+/// The stream below, of which the frames are looked at.
 pub(super) struct Watched<T> {
     stream: T,
     frames: Frames,
-    resets: Rc<Cell<u32>>,
+    heads: Heads,
+    seen: Rc<Seen>,
 }
 
 impl<T> Watched<T> {
-    /// Adds to `resets` when a stream is reset for its request.
-    pub(super) fn new(stream: T, resets: Rc<Cell<u32>>) -> Self {
-        Self { stream, frames: Frames::default(), resets }
+    /// Says in `seen` what happens.
+    pub(super) fn new(stream: T, seen: Rc<Seen>) -> Self {
+        Self { stream, frames: Frames::default(), heads: Heads::new(), seen }
     }
 
     fn note(&mut self, data: &[u8]) {
         let found = self.frames.pass(data);
         if found > 0 {
-            self.resets.set(self.resets.get().saturating_add(found));
+            self.seen.resets.set(self.seen.resets.get().saturating_add(found));
         }
     }
 }
@@ -85,7 +98,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         context: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, out)
+        let before = out.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, out))?;
+        self.heads.pass(out.filled().get(before..).unwrap_or_default());
+        self.seen.within_head.set(self.heads.is_within());
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -109,6 +109,29 @@ fn a_malformed_request_costs_its_stream_only() {
 }
 
 #[test]
+fn half_a_head_ends_the_connection_and_a_whole_one_does_not() {
+    on_worker(async {
+        let (mut raw, served) = Raw::begun().await;
+        served.site.head_time.set(Some(Duration::from_millis(20)));
+        // Between frames, and within a body, a client may take its time.
+        raw.ask(1, &GET, END_STREAM).await;
+        raw.ask(3, &GET, 0).await;
+        let body = frame(DATA, END_STREAM, 3, b"body");
+        raw.0.write_all(&body[..11]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        raw.0.write_all(&body[11..]).await.unwrap();
+        assert_eq!(raw.next(&[HEADERS, GOAWAY]).await.unwrap().0, HEADERS);
+        assert_eq!(served.site.late.get(), 0);
+        raw.0.write_all(&frame(HEADERS, END_STREAM, 5, &fields(&GET))).await.unwrap();
+        let (kind, _, payload) = raw.next(&[GOAWAY]).await.unwrap();
+        assert_eq!(code(kind, &payload), ENHANCE_YOUR_CALM);
+        assert!(raw.next(&[HEADERS, GOAWAY]).await.is_none());
+        assert_eq!((served.site.late.get(), served.site.malformed.borrow().len()), (1, 0));
+        served.ended.await.unwrap();
+    });
+}
+
+#[test]
 fn what_the_next_hop_might_read_otherwise_is_answered_with_400() {
     let table = [
         (vec![GET[0], GET[1], GET[2], GET[3], ("host", "other")], "differing :authority and Host"),

@@ -99,7 +99,7 @@ impl Handler for Site {
         self.head_time.get()
     }
 
-    fn late(&self) {
+    fn late(&self, _: Option<StatusCode>) {
         self.late.set(self.late.get() + 1);
     }
 
