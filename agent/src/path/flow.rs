@@ -267,12 +267,22 @@ pub(super) struct Pour<'socket, F> {
     pub(super) side: Side,
     pub(super) source: F,
     pending: Bytes,
-    ahead: Ahead,
+    /// In a place of its own: few readers stop.
+    ahead: Option<Box<Ahead>>,
 }
 
 impl<'socket, F: Source> Pour<'socket, F> {
     pub(super) fn new(writer: &'socket TcpStream, side: Side, source: F) -> Self {
-        Self { writer, side, source, pending: Bytes::new(), ahead: Ahead::default() }
+        Self { writer, side, source, pending: Bytes::new(), ahead: None }
+    }
+
+    /// What was taken ahead; empty where there is nothing more.
+    fn kept(&mut self) -> Bytes {
+        let piece = self.ahead.as_mut().map(|ahead| ahead.take()).unwrap_or_default();
+        if piece.is_empty() {
+            self.ahead = None;
+        }
+        piece
     }
 
     /// Carries until the end of the source, which is passed on.
@@ -283,7 +293,7 @@ impl<'socket, F: Source> Pour<'socket, F> {
                     Poll::Ready(written) => written.map_err(|error| self.side.broke(error))?,
                     Poll::Pending => {
                         while let Poll::Ready(piece) = self.source.poll_ahead(cx) {
-                            self.ahead.put(piece);
+                            self.ahead.get_or_insert_default().put(piece);
                         }
                         return self.source.poll_broken(cx).map(Err);
                     }
@@ -293,7 +303,7 @@ impl<'socket, F: Source> Pour<'socket, F> {
                 count(written);
             }
             // Also an empty slice of a large buffer would keep the buffer.
-            self.pending = self.ahead.take();
+            self.pending = self.kept();
             if !self.pending.is_empty() {
                 continue;
             }

@@ -33,15 +33,7 @@ impl Ahead {
 
     /// The next one; empty where there is none.
     pub(super) fn take(&mut self) -> Bytes {
-        match self.pieces.pop_front() {
-            Some(piece) => piece,
-            None if self.gathered.is_empty() => {
-                // What was needed once would be held for as long as the connection lives.
-                *self = Self::default();
-                Bytes::new()
-            }
-            None => std::mem::take(&mut self.gathered).freeze(),
-        }
+        self.pieces.pop_front().unwrap_or_else(|| std::mem::take(&mut self.gathered).freeze())
     }
 }
 
