@@ -95,8 +95,9 @@ fn builder(settings: &Settings) -> Builder {
         .max_concurrent_streams(settings.server_streams)
         .max_send_buffer_size(settings.send_queue)
         .data_frame_budget(settings.small_frames)
-        // Rapid reset: streams reset before they were accepted, and streams that we had to reset.
-        .max_pending_accept_reset_streams(20)
+        // Rapid reset (CVE-2023-44487): streams reset before they were accepted, and streams that we had to reset. All callers of a
+        // tunnel may give up before we come to read, as where their application ends; that is no reason to end the others.
+        .max_pending_accept_reset_streams(settings.server_streams as usize)
         .max_concurrent_reset_streams(50)
         .max_local_error_reset_streams(Some(1024));
     builder

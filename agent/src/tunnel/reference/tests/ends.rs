@@ -118,23 +118,41 @@ fn a_caller_that_speaks_something_else_is_told_off() {
 fn rapid_resets_end_the_connection() {
     on_worker(async {
         let world = World::new(Settings::default()).await;
-        let socket = TcpStream::connect(world.address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(world.client.clone());
-        let mut stream = connector.connect("agent".try_into().unwrap(), socket).await.unwrap();
-        let mut burst = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        burst.extend(frame(4, 0, 0, b""));
-        for stream in (1..2_000).step_by(2) {
-            // CONNECT to `echo:80` without compression, and at once RST_STREAM with CANCEL.
-            burst.extend(frame(1, 4, stream, b"\x02\x07CONNECT\x01\x07echo:80"));
-            burst.extend(frame(3, 0, stream, &8u32.to_be_bytes()));
-        }
-        stream.write_all(&burst).await.unwrap();
-        while world.seen.borrow().is_empty() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        assert!(world.seen.borrow()[0].contains("excessive load"), "{:?}", world.seen.borrow());
+        let _stream = give_up(&world, 1000).await;
+        world.saw_some("excessive load").await;
         assert!(world.open("echo").await.is_ok(), "others are not harmed");
     });
+}
+
+#[test]
+fn callers_who_all_give_up_at_once_leave_the_others_alone() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut stream = give_up(&world, 150).await;
+        stream.write_all(&frame(1, 4, 301, b"\x02\x07CONNECT\x01\x07head:80")).await.unwrap();
+        world.saw_some("Host(\"head\", 80)").await;
+        assert!(
+            !world.seen.borrow().iter().any(|seen| seen.starts_with("served:")),
+            "{:?}",
+            world.seen.borrow()
+        );
+    });
+}
+
+/// A connection on which so many callers ask and give up, all before the server reads.
+async fn give_up(world: &World, callers: u32) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let socket = TcpStream::connect(world.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(world.client.clone());
+    let mut stream = connector.connect("agent".try_into().unwrap(), socket).await.unwrap();
+    let mut burst = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    burst.extend(frame(4, 0, 0, b""));
+    for caller in 0..callers {
+        // CONNECT without compression, and at once RST_STREAM with CANCEL.
+        burst.extend(frame(1, 4, 2 * caller + 1, b"\x02\x07CONNECT\x01\x0apatient:80"));
+        burst.extend(frame(3, 0, 2 * caller + 1, &8u32.to_be_bytes()));
+    }
+    stream.write_all(&burst).await.unwrap();
+    stream
 }
 
 /// A frame of HTTP/2 as it is on the wire (RFC 9113 section 4.1).

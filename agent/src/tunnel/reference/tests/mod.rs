@@ -164,6 +164,13 @@ impl World {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+
+    /// Waits until something was noted that mentions `what`.
+    async fn saw_some(&self, what: &str) {
+        while !self.seen.borrow().iter().any(|seen| seen.contains(what)) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
 }
 
 struct Bare(World);
