@@ -80,10 +80,11 @@ pub struct TunnelSocket {
 const PRESENT_NS: u64 = 1_000_000;
 
 impl TunnelSocket {
-    /// Keeps the descriptor for as long as the tunnel stands.
+    /// Keeps a descriptor of `socket` for as long as the tunnel stands; where there is none left, the records go without.
     #[must_use]
-    pub fn new(descriptor: OwnedFd) -> Self {
-        Self { descriptor, said: Mutex::default() }
+    pub fn of(socket: &impl AsFd) -> Option<Arc<Self>> {
+        let descriptor = socket.as_fd().try_clone_to_owned().ok()?;
+        Some(Arc::new(Self { descriptor, said: Mutex::default() }))
     }
 
     /// What the kernel says, or said at most a millisecond ago.
@@ -223,7 +224,7 @@ mod tests {
         let socket = LiveSocket::new(client.as_fd());
         socket.release();
         assert_eq!(socket.tcp_info(), None);
-        let tunnel = Arc::new(TunnelSocket::new(OwnedFd::from(client)));
+        let tunnel = TunnelSocket::of(&client).unwrap();
         let watch = SocketWatch::Tunnel(Arc::downgrade(&tunnel));
         assert!(watch.tcp_info().is_some());
         drop(tunnel);

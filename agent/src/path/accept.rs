@@ -3,7 +3,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -82,9 +81,7 @@ async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: S
         return reset_on_drop(&near);
     };
     drop(snapshot);
-    // A second descriptor, to ask the kernel about; where there is none left, the records go without.
-    let socket =
-        near.as_fd().try_clone_to_owned().ok().map(|descriptor| Arc::new(TunnelSocket::new(descriptor)));
+    let socket = TunnelSocket::of(&near);
     let limit = worker.shared.connect.handshake;
     let greeted = timeout(limit, greet(&worker, &here, near)).await;
     let (stream, peer, lost) = match greeted.unwrap_or(Err(CloseReason::TlsFailure)) {

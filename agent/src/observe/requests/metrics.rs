@@ -34,7 +34,6 @@ impl Collector for RequestCollector {
         standard(&mut encoder, &all)?;
         let tallies = requests.books.services();
         services(&mut encoder, &tallies)?;
-        delayed(&mut encoder, &tallies)?;
         reasons(&mut encoder, &tallies, &requests.overflow)?;
         routes(&mut encoder, &requests.books.routes())?;
         let help = "Requests that were refused because they are not unambiguous HTTP";
@@ -118,7 +117,15 @@ fn services(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>]) -> fmt::Res
     let ports: Vec<String> = tallies.iter().map(|tally| tally.port.to_string()).collect();
     let rows = tallies.iter().zip(&ports);
     let rows = rows.map(|(tally, port)| (&**tally, [("service", &*tally.name.hostname), ("port", &**port)]));
-    single(encoder, fields, &rows.collect::<Vec<_>>())
+    let rows: Vec<_> = rows.collect();
+    single(encoder, fields, &rows)?;
+    // By limit, of which one delays.
+    let limit = ("limit", Bulkhead::Turn.as_str());
+    let rows: Vec<_> =
+        rows.into_iter().map(|(tally, [service, port])| (tally, [service, port, limit])).collect();
+    let delayed: Field<ServiceTally> =
+        ("posthaste_delayed_requests", "Requests that waited for a limit", |tally| &tally.put_off);
+    single(encoder, [delayed], &rows)
 }
 
 /// A counter's name, what it counts, and where it stands.
@@ -135,19 +142,6 @@ fn single<T, const N: usize, const L: usize>(
         for (row, labels) in rows {
             count(&mut family, labels, field(row).load(Relaxed))?;
         }
-    }
-    Ok(())
-}
-
-/// By limit, of which one delays.
-fn delayed(encoder: Encoder<'_, '_>, tallies: &[Arc<ServiceTally>]) -> fmt::Result {
-    let help = "Requests that waited for a limit";
-    let mut family =
-        encoder.encode_descriptor("posthaste_delayed_requests", help, None, MetricType::Counter)?;
-    for tally in tallies {
-        let (service, port, limit) = (&*tally.name.hostname, tally.port.to_string(), Bulkhead::Turn.as_str());
-        let labels = [("service", service), ("port", &port), ("limit", limit)];
-        count(&mut family, &labels, tally.put_off.load(Relaxed))?;
     }
     Ok(())
 }

@@ -65,6 +65,11 @@ use std::{
 use tally::{Reasons, ServiceTally, Trouble};
 use tap::Taps;
 
+/// What has no status counts as 599.
+fn severity(status: u16) -> u16 {
+    if status == 0 { 599 } else { status }
+}
+
 /// Which requests get a line in the access log. Those with a status of 500 and more, without status, or with a flag always do,
 /// as far as `min_status` allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -166,8 +171,7 @@ impl Requests {
             (Some(limit), Some(port)) => self.service(worker, port).overflow.count(limit),
             (Some(limit), None) => self.overflow(limit),
         }
-        let status = if request.status == 0 { 599 } else { request.status };
-        if status >= self.0.options.log_rule.min_status {
+        if severity(request.status) >= self.0.options.log_rule.min_status {
             self.0.options.log.refused(worker, request);
         }
     }
@@ -250,7 +254,7 @@ impl Requests {
         let mut shard = locked(shard);
         shard.count(&self.0.books, outcome, took_ns, bytes);
         let rule = self.0.options.log_rule;
-        let status = if outcome.status == 0 { 599 } else { outcome.status };
+        let status = severity(outcome.status);
         let always = status >= 500 || !outcome.flags.is_empty();
         status >= rule.min_status && (always || shard.is_due(rule.sample))
     }

@@ -4,7 +4,6 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io,
-    os::fd::AsFd,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
@@ -68,8 +67,7 @@ where
         .await
         .map_err(|_| OpenError::DialTimeout(settings.dial_deadline))?
         .map_err(|error| OpenError::Dial(error.to_string().into()))?;
-    let descriptor =
-        socket.as_fd().try_clone_to_owned().ok().map(|descriptor| Arc::new(TunnelSocket::new(descriptor)));
+    let descriptor = TunnelSocket::of(&socket);
     let handshake = async {
         let stream = secure(ReadAhead::new(socket)).await?;
         let run = |driving| drop(tokio::task::spawn_local(driving));

@@ -39,7 +39,10 @@ use super::{Handler, Incoming, Reply, late::HeadTime};
 use crate::{
     http1::HeadError,
     path::http::body::Body,
-    tunnel::stream::{Coalesced, Pass},
+    tunnel::{
+        stream::{Coalesced, Pass},
+        windows::Windows,
+    },
 };
 use body::RequestBody;
 use head::Said;
@@ -62,15 +65,6 @@ const RESET_UNSEEN: usize = 100;
 
 /// What a request did that `h2` resets.
 const BROKEN: &str = "the request broke HTTP/2's rules";
-
-/// How much a client may send that nobody has taken yet, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Windows {
-    /// Of one stream.
-    pub stream: u32,
-    /// Of the connection.
-    pub connection: u32,
-}
 
 impl Windows {
     /// A connection's share of 64 MiB, where the pod has so many at the moment, but no less than HTTP/2 begins with.

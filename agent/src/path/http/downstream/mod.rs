@@ -26,8 +26,9 @@ use http::{Request, StatusCode, Version};
 use super::body::{Body, BodyError};
 use crate::http1::HeadError;
 
+pub use crate::tunnel::windows::Windows;
 pub use http1::serve_http1;
-pub use http2::{Windows, serve_http2};
+pub use http2::serve_http2;
 pub use reply::{Replied, Reply, ReplyOutcome};
 
 /// A request as it came in.
