@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     arrival::{Arrival, OverReference},
     carry, identify, record,
-    relay::reset_on_drop,
+    socket::Socket,
 };
 use crate::{
     config::TUNNEL_PORT,
@@ -28,12 +28,12 @@ use crate::{
 };
 
 /// A connection of the application, brought here by the connect hooks.
-pub fn captured(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client: SocketAddr) {
+pub fn captured(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: Socket, client: SocketAddr) {
     start(worker, pod, Arrival::<reference::ReferenceIncoming>::Captured { near, client });
 }
 
 /// A connection from outside the pod, brought here by `sk_lookup`.
-pub fn entering(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: TcpStream, client: SocketAddr) {
+pub fn entering(worker: &Rc<Worker>, pod: &Rc<PodHere>, near: Socket, client: SocketAddr) {
     // A socket without a local address was reset before it was accepted.
     let Ok(destination) = near.local_addr() else { return };
     let client = canonical(client);
@@ -75,12 +75,13 @@ pub(super) async fn work<I: OverReference>(
 }
 
 /// Serves one tunnel: the TLS handshake under a deadline, then every stream on its own.
-async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: TcpStream, client: SocketAddr, own: IpAddr) {
+async fn tunnel(worker: Rc<Worker>, pod: Rc<PodHere>, near: Socket, client: SocketAddr, own: IpAddr) {
     let snapshot = worker.snapshot();
     let Some(here) = identify::local_pod(&snapshot, &pod).map(Arc::clone) else {
-        return reset_on_drop(&near);
+        return near.reset_on_drop();
     };
     drop(snapshot);
+    let Ok(near) = near.into_told() else { return };
     let socket = TunnelSocket::of(&near);
     let limit = worker.shared.connect.handshake;
     let greeted = timeout(limit, greet(&worker, &here, near)).await;

@@ -5,9 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::net::TcpStream;
-
-use super::relay::reset_on_drop;
+use super::socket::Socket;
 use crate::{
     observe::{CloseReason, Direction, TunnelSocket, monotonic_ns},
     resilience::bulkhead::{self, Bulkhead, Permit},
@@ -22,14 +20,14 @@ pub enum Arrival<I> {
     /// The pod's application connected to somewhere; the connect hooks brought it here.
     Captured {
         /// The application's connection.
-        near: TcpStream,
+        near: Socket,
         /// The application's end of it, a loopback address.
         client: SocketAddr,
     },
     /// Somebody connected to the pod without a tunnel.
     Plaintext {
         /// The caller's connection.
-        near: TcpStream,
+        near: Socket,
         /// The caller.
         client: SocketAddr,
         /// The pod's address and port that the caller asked for.
@@ -71,7 +69,7 @@ impl<I: Incoming> Arrival<I> {
     /// Says no: a reset, or an HTTP status.
     pub fn refuse(self, reason: CloseReason) {
         match self {
-            Self::Captured { near, .. } | Self::Plaintext { near, .. } => reset_on_drop(&near),
+            Self::Captured { near, .. } | Self::Plaintext { near, .. } => near.reset_on_drop(),
             Self::Tunnelled { request, .. } => request.refuse(status(reason)),
         }
     }

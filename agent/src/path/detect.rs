@@ -30,6 +30,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     connect::{Far, Reached},
     flow,
+    socket::Socket,
 };
 use crate::{
     observe::CloseReason,
@@ -105,33 +106,41 @@ pub fn approach(port: &ServicePort) -> Approach {
 /// `connect` did not reach anything.
 pub async fn decide(
     port: &ServicePort,
-    near: &TcpStream,
+    near: &Socket,
     connect: impl Future<Output = Result<Reached, CloseReason>>,
 ) -> Result<(Spoken, Protocol, Why), CloseReason> {
     let connect = pin!(connect);
     match approach(port) {
         Approach::Connect(why) => Ok((opaque(connect.await?, None), Protocol::Tcp, why)),
         Approach::Name(why) => {
-            let (far, sni) = race_for_name(near, connect).await?;
+            let (far, sni) = race_for_name(waits(near)?, connect).await?;
             Ok((opaque(far, sni), Protocol::Tls, why))
         }
         Approach::Request(said, why) => {
             let (heard, protocol, why) = declared(said, why, near).await;
             Ok((Spoken::Http(heard), protocol, why))
         }
-        Approach::Expect => match timeout(PATIENCE, first_bytes(near)).await {
-            Ok(guess) => client_spoke(port, near, guess, None, connect).await,
-            Err(_) => race_for_bytes(port, near, connect).await,
-        },
-        Approach::Race => race_for_bytes(port, near, connect).await,
+        Approach::Expect => {
+            let near = waits(near)?;
+            match timeout(PATIENCE, first_bytes(near)).await {
+                Ok(guess) => client_spoke(port, near, guess, None, connect).await,
+                Err(_) => race_for_bytes(port, near, connect).await,
+            }
+        }
+        Approach::Race => race_for_bytes(port, waits(near)?, connect).await,
     }
+}
+
+/// A client that is waited for while others are.
+fn waits(near: &Socket) -> Result<&TcpStream, CloseReason> {
+    near.told().map_err(|_| CloseReason::ClientReset)
 }
 
 /// Waits for the first request on a port that is `declared` as HTTP; what is spoken in truth, and who says so. The bytes are taken: to
 /// look at them and leave them there would be a system call more for each connection.
-pub async fn declared(declared: Protocol, why: Why, near: &TcpStream) -> (Heard, Protocol, Why) {
+pub async fn declared(declared: Protocol, why: Why, near: &Socket) -> (Heard, Protocol, Why) {
     let (mut ahead, mut chunk) = (Bytes::new(), flow::SMALL);
-    let read = |context: &mut Context<'_>| flow::poll_read(near, &mut chunk, flow::LARGE, context);
+    let read = |context: &mut Context<'_>| near.poll_read(&mut chunk, flow::LARGE, context);
     let guess = taken::until_known(&mut ahead, PATIENCE, read).await;
     let version = version_of(guess);
     let (protocol, why) = match (declared, version) {

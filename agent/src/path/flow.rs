@@ -150,7 +150,10 @@ pub(super) fn poll_read(
 /// [`SMALL`]. Nothing at the end of file.
 fn read_now(socket: &TcpStream, chunk: &mut usize, room: usize) -> io::Result<Bytes> {
     let limit = room.min(*chunk);
-    let data = if limit <= SMALL { read_small(socket, limit) } else { read_large(socket, limit) }?;
+    let data = match limit {
+        ..=SMALL => read_small(limit, |room| socket.try_read(room)),
+        _ => read_large(socket, limit),
+    }?;
     if data.len() < limit {
         drained(socket, Interest::READABLE);
     }
@@ -158,10 +161,14 @@ fn read_now(socket: &TcpStream, chunk: &mut usize, room: usize) -> io::Result<By
     Ok(data)
 }
 
-fn read_small(socket: &TcpStream, limit: usize) -> io::Result<Bytes> {
+/// At most [`SMALL`] bytes, as `take` fills the room that it is given.
+pub(super) fn read_small(
+    limit: usize,
+    take: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+) -> io::Result<Bytes> {
     SCRATCH.with_borrow_mut(|scratch| {
         let room = scratch.get_mut(..limit).unwrap_or_default();
-        let read = socket.try_read(room)?;
+        let read = take(room)?;
         Ok(Bytes::copy_from_slice(room.get(..read).unwrap_or_default()))
     })
 }

@@ -15,6 +15,7 @@ pub mod identify;
 pub mod record;
 pub mod relay;
 pub mod route;
+pub mod socket;
 
 use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
 

@@ -52,12 +52,14 @@ pub async fn relay<I: Incoming>(
     let Reached { far, outstanding: _outstanding } = reached;
     match (arrival, far) {
         (Arrival::Captured { near, .. }, Far::Socket(far)) => {
+            let Ok(near) = near.into_told() else { return CloseReason::ClientReset };
             let network = far.as_fd();
             let _attached = connection.sockets(Some(near.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
             from_client(&through_socket(&near, &far, &count).await)
         }
         (Arrival::Plaintext { near, .. }, Far::Socket(far)) => {
+            let Ok(near) = near.into_told() else { return CloseReason::ClientReset };
             let network = near.as_fd();
             let _attached = connection.sockets(Some(far.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
@@ -67,6 +69,7 @@ pub async fn relay<I: Incoming>(
             Arrival::Captured { near, .. } | Arrival::Plaintext { near, .. },
             Far::Stream { send, receive, socket },
         ) => {
+            let Ok(near) = near.into_told() else { return CloseReason::ClientReset };
             let network = socket.as_ref().map(|tunnel| tunnel.as_fd());
             let _attached = connection.sockets(Some(near.as_fd()), network);
             let count = record::Bytes { record: connection, near_is_client: true };

@@ -9,15 +9,10 @@ pub mod pod;
 pub mod tasks;
 pub mod thread;
 
-use std::{
-    net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::sync::watch;
 
 pub use admissions::{Admission, Admissions, Caller, With};
 pub use gauge::TunnelGauge;
@@ -30,7 +25,7 @@ use crate::{
     identity::IdentityStore,
     netns::{NamespaceThreads, SocketOptions, SocketStock},
     observe::{CloseReason, Connection, Connections, Opening, Requests},
-    path::http::upstream::Upstream,
+    path::{http::upstream::Upstream, socket::Socket},
     snapshot::Snapshot,
     tunnel::{Pool, Settings, reference},
 };
@@ -158,7 +153,7 @@ impl Worker {
 
     /// Where the application wanted to go before the connect hooks brought it here.
     #[must_use]
-    pub fn original_destination(&self, near: &TcpStream) -> Option<SocketAddr> {
-        (self.shared.read_destination)(near.as_fd())
+    pub fn original_destination(&self, near: &Socket) -> Option<SocketAddr> {
+        near.with(|socket| Ok((self.shared.read_destination)(socket))).ok().flatten()
     }
 }

@@ -114,9 +114,11 @@ impl PodHere {
         *self.leaving.borrow()
     }
 
-    /// Accepts no more than what waits; what runs goes on.
+    /// Accepts no more than what waits; what runs goes on, and each task looks whether [`PodHere::is_leaving`] concerns it.
     pub(super) fn close(&self) {
-        self.leaving.send_replace(true);
+        if !self.leaving.send_replace(true) {
+            self.tasks.wake_all();
+        }
     }
 
     /// Ends everything that runs: the pod is gone, and a socket of ours would keep its namespace alive.

@@ -136,6 +136,12 @@ impl Tasks {
         self.slots.borrow().len()
     }
 
+    /// Polls every task once more, for what is not told to each of them.
+    pub fn wake_all(&self) {
+        let alarms: Vec<_> = self.slots.borrow().iter().map(|(_, slot)| Arc::clone(&slot.alarm)).collect();
+        alarms.into_iter().for_each(Wake::wake);
+    }
+
     /// Drops all tasks, but for one that asks for it itself.
     pub fn abort(&self) {
         let dropped: Vec<Slot> = {
@@ -310,6 +316,26 @@ mod tests {
                 yield_now().await;
             }
             assert!(done.get());
+            assert_eq!(tasks.running(), 0);
+        });
+    }
+
+    #[test]
+    fn all_tasks_look_again_when_they_are_woken() {
+        on_a_worker(async {
+            let tasks = started();
+            let leaving = Rc::new(Cell::new(false));
+            for _ in 0..3 {
+                let leaving = Rc::clone(&leaving);
+                tasks.add(poll_fn(move |_| if leaving.get() { Poll::Ready(()) } else { Poll::Pending }));
+            }
+            yield_now().await;
+            leaving.set(true);
+            assert_eq!(tasks.running(), 3);
+            tasks.wake_all();
+            for _ in 0..10 {
+                yield_now().await;
+            }
             assert_eq!(tasks.running(), 0);
         });
     }

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     pin::pin,
     rc::Rc,
     sync::{
@@ -15,8 +15,9 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::SocketFlags;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{Interest, unix::AsyncFd},
     sync::mpsc,
     task::LocalSet,
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -26,7 +27,7 @@ use super::{PodHere, Shared, TunnelGauge, Worker};
 use crate::{
     netns::{Namespace, WorkerListeners},
     observe::{CloseReason, monotonic_ns},
-    path::accept,
+    path::{accept, socket::Socket},
     snapshot::Snapshot,
 };
 
@@ -260,25 +261,27 @@ async fn stop(worker: &Rc<Worker>, pods: &Pods, drain: Duration) {
     sleep(COUNT).await;
 }
 
-type Arrive = fn(&Rc<Worker>, &Rc<PodHere>, TcpStream, SocketAddr);
+type Arrive = fn(&Rc<Worker>, &Rc<PodHere>, Socket, SocketAddr);
 
-fn listen(worker: &Rc<Worker>, pod: &Rc<PodHere>, listener: std::net::TcpListener, arrive: Arrive) {
+fn listen(worker: &Rc<Worker>, pod: &Rc<PodHere>, listener: TcpListener, arrive: Arrive) {
     let (worker, task_pod) = (Rc::clone(worker), Rc::clone(pod));
-    match TcpListener::from_std(listener) {
+    // SAFETY: the listener owns its descriptor, and nothing but the drop of both closes it.
+    let listener = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+    match listener {
         Ok(listener) => pod.listen(async move { accept_all(listener, &worker, &task_pod, arrive).await }),
         Err(error) => tracing::error!(pod = %pod.uid, %error, "cannot watch a listener"),
     }
 }
 
 /// Until the pod leaves or the worker stops, and nobody waits any more: closing the listener would reset them.
-async fn accept_all(listener: TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHere>, arrive: Arrive) {
+async fn accept_all(listener: AsyncFd<TcpListener>, worker: &Rc<Worker>, pod: &Rc<PodHere>, arrive: Arrive) {
     let mut leaving = pin!(pod.leaving());
     loop {
         // By order: asking chance which to ask first costs more than asking.
         let accepted = tokio::select! {
             biased;
             () = leaving.as_mut() => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.async_io(Interest::READABLE, accept_one) => accepted,
         };
         match accepted {
             Ok((near, client)) => arrive(worker, pod, near, client),
@@ -291,17 +294,22 @@ async fn accept_all(listener: TcpListener, worker: &Rc<Worker>, pod: &Rc<PodHere
         }
     }
     // Asked of the kernel, which may know more than the event queue has said.
-    let Ok(listener) = listener.into_std() else { return };
     for _ in 0..LAST {
-        match listener.accept() {
-            Ok((near, client)) => {
-                let near = near.set_nonblocking(true).and_then(|()| TcpStream::from_std(near));
-                near.into_iter().for_each(|near| arrive(worker, pod, near, client));
-            }
+        match accept_one(listener.get_ref()) {
+            Ok((near, client)) => arrive(worker, pod, near, client),
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => return,
         }
     }
+}
+
+/// `accept4(2)`: what it gives is not for the event queue yet.
+fn accept_one(listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
+    let (socket, client) =
+        rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let client = client.and_then(|client| SocketAddr::try_from(client).ok());
+    let client = client.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((Socket::fresh(socket.into()), client))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

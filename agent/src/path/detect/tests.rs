@@ -46,7 +46,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 /// Client, near, far, server; and how often the far side was asked for.
 struct Ends {
     client: TcpStream,
-    near: TcpStream,
+    near: Socket,
     far: Cell<Option<TcpStream>>,
     server: TcpStream,
     connects: Cell<u32>,
@@ -55,6 +55,7 @@ struct Ends {
 impl Ends {
     async fn new() -> Self {
         let ((client, near), (far, server)) = (pair().await, pair().await);
+        let near = Socket::fresh(near.into_std().unwrap());
         Self { client, near, far: Cell::new(Some(far)), server, connects: Cell::new(0) }
     }
 
@@ -137,7 +138,7 @@ fn decides_by_what_is_declared_and_what_is_said() {
             };
             assert!(bytes.is_empty() || matches!(declared, Http | Http2 | Grpc), "{expected}");
             let mut rest = vec![0; client.len() - bytes.len()];
-            ends.near.read_exact(&mut rest).await.unwrap();
+            ends.near.into_told().unwrap().read_exact(&mut rest).await.unwrap();
             bytes.extend(rest);
             assert_eq!(bytes, client);
             // And nothing from the server.
@@ -154,10 +155,11 @@ fn decides_by_what_is_declared_and_what_is_said() {
 fn a_client_in_pieces_is_waited_for_without_spinning_and_loses_nothing() {
     run(async {
         let (mut ends, port) = (Ends::new().await, port(Protocol::Http));
+        let mut near = ends.near.into_told().unwrap();
         ends.client.write_all(b"GE").await.unwrap();
         let polls = Cell::new(0);
         {
-            let mut looking = pin!(first_bytes(&ends.near));
+            let mut looking = pin!(first_bytes(&near));
             let counted = poll_fn(|cx| {
                 polls.set(polls.get() + 1);
                 looking.as_mut().poll(cx)
@@ -166,8 +168,8 @@ fn a_client_in_pieces_is_waited_for_without_spinning_and_loses_nothing() {
         }
         assert!(polls.get() < 8, "{} polls", polls.get());
         // Whoever reads now must not wait for bytes that are there already.
-        ends.near.readable().await.unwrap();
-        assert_eq!(ends.near.try_read(&mut [0; 1]).unwrap(), 1);
+        near.readable().await.unwrap();
+        assert_eq!(near.try_read(&mut [0; 1]).unwrap(), 1);
 
         ends.client.write_all(b"G").await.unwrap();
         let rest = async {
@@ -177,10 +179,10 @@ fn a_client_in_pieces_is_waited_for_without_spinning_and_loses_nothing() {
             ends.client.write_all(b" /x").await.unwrap();
         };
         // What is left is `EG`, then `EGT /x`.
-        let (guess, ()) = tokio::join!(first_bytes(&ends.near), rest);
+        let (guess, ()) = tokio::join!(first_bytes(&near), rest);
         assert_eq!(guess, Guess::Http1);
         let mut bytes = [0; 6];
-        ends.near.read_exact(&mut bytes).await.unwrap();
+        near.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"EGT /x");
         drop(port);
     });
@@ -203,7 +205,7 @@ fn a_client_that_says_too_little_is_carried_after_a_while() {
         assert_eq!(why, Why::ServerFirst);
         assert!(begin.elapsed() < PATIENCE / 2);
         let mut bytes = [0; 5];
-        ends.near.read_exact(&mut bytes).await.unwrap();
+        ends.near.into_told().unwrap().read_exact(&mut bytes).await.unwrap();
     });
 }
 

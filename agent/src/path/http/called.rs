@@ -158,7 +158,7 @@ async fn bytes(
 
 impl Called {
     async fn serve(self: Rc<Self>, mut near: Wire, version: Version) -> CloseReason {
-        let leaving = leaving(&self.worker, &self.pod);
+        let leaving = leaving(&self.pod);
         if version != Version::HTTP_2 {
             downstream::serve_http1(near, self, leaving).await;
             return CloseReason::Finished;

@@ -8,32 +8,22 @@ mod watched;
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice},
-    net::Shutdown,
+    io,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-use socket2::SockRef;
-use tokio::{io::Interest, net::TcpStream};
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     http1::{Sink, Source},
     observe::SocketWatch,
-    path::{
-        connect::Far,
-        flow::{self, drained},
-        relay::reset_on_drop,
-    },
+    path::{connect::Far, flow, socket::Socket},
     tunnel::{ReceiveHalf, Reset, SendHalf, Tunnel, reference::ReferenceTunnel},
 };
 
 pub use watched::WatchedSocket;
 
-/// Pieces of one vectored write.
-const PIECES: usize = 32;
 /// Queued pieces of up to this many bytes together are copied into one frame of a tunnel.
 const MERGED: usize = 16 * 1024;
 
@@ -74,8 +64,8 @@ pub enum WireSink {
 impl Wire {
     /// A socket, of which `ahead` was read already.
     #[must_use]
-    pub fn of_socket(socket: TcpStream, ahead: Bytes) -> Self {
-        let socket = Rc::new(WatchedSocket::new(socket));
+    pub fn of_socket(socket: impl Into<Socket>, ahead: Bytes) -> Self {
+        let socket = Rc::new(WatchedSocket::new(socket.into()));
         let from = From::Socket { socket: Rc::clone(&socket), chunk: flow::SMALL };
         Self { source: WireSource { ahead, from }, sink: WireSink::Socket(socket) }
     }
@@ -101,7 +91,7 @@ impl Wire {
     #[must_use]
     pub fn watch(&self) -> Option<SocketWatch> {
         match &self.sink {
-            WireSink::Socket(socket) | WireSink::Closing(socket) => Some(socket.watch()),
+            WireSink::Socket(socket) | WireSink::Closing(socket) => socket.watch(),
             WireSink::Stream(_) | WireSink::Http2(_) => None,
         }
     }
@@ -131,7 +121,7 @@ impl Source for WireSource {
             return Poll::Ready(Ok(std::mem::take(&mut self.ahead)));
         }
         match &mut self.from {
-            From::Socket { socket, chunk } => flow::poll_read(socket, chunk, flow::LARGE, context),
+            From::Socket { socket, chunk } => socket.poll_read(chunk, flow::LARGE, context),
             From::Stream(receive) => Poll::Ready(match ready!(receive.poll_data(context)) {
                 Some(Ok(data)) => Ok(data),
                 Some(Err(error)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
@@ -170,8 +160,8 @@ impl WireSink {
 impl Sink for WireSink {
     fn poll_write(&mut self, context: &mut Context<'_>, queue: &mut VecDeque<Bytes>) -> Poll<io::Result<()>> {
         match self {
-            Self::Socket(socket) => poll_write_socket(socket, SendFlags::empty(), context, queue),
-            Self::Closing(socket) => poll_write_socket(socket, SendFlags::MORE, context, queue),
+            Self::Socket(socket) => socket.poll_write(false, context, queue),
+            Self::Closing(socket) => socket.poll_write(true, context, queue),
             Self::Stream(send) => poll_write_stream(send, context, queue),
             Self::Http2(send) => http2::poll_write(send, context, queue),
         }
@@ -185,9 +175,7 @@ impl Sink for WireSink {
 
     fn finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Socket(socket) | Self::Closing(socket) => {
-                SockRef::from(&***socket).shutdown(Shutdown::Write)
-            }
+            Self::Socket(socket) | Self::Closing(socket) => socket.finish(),
             Self::Stream(send) => {
                 send.finish().map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))
             }
@@ -197,62 +185,10 @@ impl Sink for WireSink {
 
     fn abort(&mut self) {
         match self {
-            Self::Socket(socket) | Self::Closing(socket) => reset_on_drop(socket),
+            Self::Socket(socket) | Self::Closing(socket) => socket.reset_on_drop(),
             Self::Stream(send) => send.reset(Reset::ConnectError),
             Self::Http2(send) => http2::abort(send),
         }
-    }
-}
-
-fn poll_write_socket(
-    socket: &TcpStream,
-    flags: SendFlags,
-    context: &mut Context<'_>,
-    queue: &mut VecDeque<Bytes>,
-) -> Poll<io::Result<()>> {
-    while !queue.is_empty() {
-        ready!(socket.poll_write_ready(context))?;
-        let mut pieces = [IoSlice::new(&[]); PIECES];
-        let mut offered = 0;
-        let mut count = 0;
-        for (piece, data) in pieces.iter_mut().zip(queue.iter()) {
-            *piece = IoSlice::new(data);
-            offered += data.len();
-            count += 1;
-        }
-        match write_now(socket, pieces.get(..count).unwrap_or_default(), flags) {
-            Ok(written) => {
-                advance(queue, written);
-                if written < offered {
-                    drained(socket, Interest::WRITABLE);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-    }
-    Poll::Ready(Ok(()))
-}
-
-fn write_now(socket: &TcpStream, pieces: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
-    if flags.is_empty() {
-        return socket.try_write_vectored(pieces);
-    }
-    socket.try_io(Interest::WRITABLE, || {
-        let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        Ok(sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), flags)?)
-    })
-}
-
-/// Drops what was written from the front of the queue.
-fn advance(queue: &mut VecDeque<Bytes>, mut written: usize) {
-    while let Some(front) = queue.front_mut() {
-        if front.len() > written {
-            front.advance(written);
-            return;
-        }
-        written -= front.len();
-        queue.pop_front();
     }
 }
 

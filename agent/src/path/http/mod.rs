@@ -35,12 +35,7 @@ pub mod upgrade;
 pub mod upstream;
 mod watch;
 
-use std::{
-    future::poll_fn,
-    rc::Rc,
-    task::{Poll, Waker},
-    time::Duration,
-};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use http::{StatusCode, Version};
 
@@ -48,7 +43,7 @@ use crate::{
     http1::HeadError,
     observe::{CloseReason, Connection},
     resilience::limits,
-    worker::{PodHere, Worker},
+    worker::PodHere,
 };
 use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
@@ -61,7 +56,7 @@ const LATE: &str = "the head did not come in time";
 /// Serves a captured connection whose client speaks `version`, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
 pub async fn serve(near: Wire, version: Version, session: Rc<Session>) -> CloseReason {
-    let leaving = leaving(&session.worker, &session.pod);
+    let leaving = leaving(&session.pod);
     let near = noted(near, &session.connection);
     if version == Version::HTTP_2 {
         let windows = downstream::Windows::of_one_in(session.connections());
@@ -80,28 +75,10 @@ fn noted(near: Wire, record: &Connection) -> Wire {
     near
 }
 
-/// Resolves when the worker stops or the pod leaves the mesh. It is polled with each pass of a connection, so that it asks for a
-/// wake once and then only looks.
-fn leaving(worker: &Rc<Worker>, pod: &Rc<PodHere>) -> impl Future<Output = ()> + 'static {
-    let (worker, pod) = (Rc::clone(worker), Rc::clone(pod));
-    let (stopping, leaving) = (worker.draining(), pod.leaving());
-    let mut either = Box::pin(async {
-        tokio::select! {
-            _ = stopping => {}
-            () = leaving => {}
-        }
-    });
-    let mut asked: Option<Waker> = None;
-    poll_fn(move |context| {
-        if worker.is_draining() || pod.is_leaving() {
-            return Poll::Ready(());
-        }
-        if asked.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            return Poll::Pending;
-        }
-        asked = Some(context.waker().clone());
-        either.as_mut().poll(context)
-    })
+/// Resolves when the worker stops or the pod leaves the mesh. To be polled by a task of the pod itself, which is woken then.
+fn leaving(pod: &Rc<PodHere>) -> impl Future<Output = ()> + 'static {
+    let pod = Rc::clone(pod);
+    poll_fn(move |_| if pod.is_leaving() { Poll::Ready(()) } else { Poll::Pending })
 }
 
 impl Handler for Session {

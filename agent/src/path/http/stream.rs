@@ -88,6 +88,7 @@ impl AsyncWrite for WireStream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.sink {
             WireSink::Socket(socket) | WireSink::Closing(socket) => loop {
+                let socket = socket.told()?;
                 ready!(socket.poll_write_ready(context))?;
                 match socket.try_write(data) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -105,6 +106,7 @@ impl AsyncWrite for WireStream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.sink {
             WireSink::Socket(socket) | WireSink::Closing(socket) => loop {
+                let socket = socket.told()?;
                 ready!(socket.poll_write_ready(context))?;
                 match socket.try_write_vectored(data) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
