@@ -52,28 +52,28 @@ pub async fn relay<I: Incoming>(
     let Reached { far, outstanding: _outstanding } = reached;
     match (arrival, far) {
         (Arrival::Captured { near, .. }, Far::Socket(far)) => {
-            let Ok(near) = near.into_told() else { return CloseReason::ClientReset };
+            let Ok(near) = near.told() else { return CloseReason::ClientReset };
             let network = far.as_fd();
             let _attached = connection.sockets(Some(near.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
-            from_client(&through_socket(&near, &far, &count).await)
+            from_client(&through_socket(near, &far, &count).await)
         }
         (Arrival::Plaintext { near, .. }, Far::Socket(far)) => {
-            let Ok(near) = near.into_told() else { return CloseReason::ClientReset };
+            let Ok(near) = near.told() else { return CloseReason::ClientReset };
             let network = near.as_fd();
             let _attached = connection.sockets(Some(far.as_fd()), Some(network));
             let count = record::Bytes { record: connection, near_is_client: true };
-            from_client(&through_socket(&near, &far, &count).await)
+            from_client(&through_socket(near, &far, &count).await)
         }
         (
             Arrival::Captured { near, .. } | Arrival::Plaintext { near, .. },
             Far::Stream { send, receive, socket },
         ) => {
-            let Ok(near) = near.into_told() else { return CloseReason::ClientReset };
+            let Ok(near) = near.told() else { return CloseReason::ClientReset };
             let network = socket.as_ref().map(|tunnel| tunnel.as_fd());
             let _attached = connection.sockets(Some(near.as_fd()), network);
             let count = record::Bytes { record: connection, near_is_client: true };
-            from_client(&through_tunnel(&near, send, receive, &count).await)
+            from_client(&through_tunnel(near, send, receive, &count).await)
         }
         (Arrival::Tunnelled { request, socket, .. }, Far::Socket(application)) => {
             let Ok((send, receive)) = answer(request, baggage) else { return CloseReason::ClientReset };

@@ -2,8 +2,9 @@
 //! its answer at once, as most short ones do, is never entered there and taken out again: two system calls, a registration and a wake less.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell},
     collections::VecDeque,
+    fmt,
     io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
@@ -24,20 +25,19 @@ use super::flow::{self, drained};
 /// Pieces of one vectored write.
 const PIECES: usize = 32;
 
-/// See the head of this file. Non-blocking.
-#[derive(Debug)]
+/// See the head of this file. Non-blocking; small, since the future of each connection has room for it several times.
 pub struct Socket {
     /// Until the event queue knows it.
-    fresh: RefCell<Option<std::net::TcpStream>>,
+    fresh: Cell<Option<std::net::TcpStream>>,
     /// From then on.
-    told: OnceCell<TcpStream>,
+    told: OnceCell<Box<TcpStream>>,
 }
 
 impl Socket {
     /// A socket that was accepted as a non-blocking one.
     #[must_use]
     pub fn fresh(socket: std::net::TcpStream) -> Self {
-        Self { fresh: RefCell::new(Some(socket)), told: OnceCell::new() }
+        Self { fresh: Cell::new(Some(socket)), told: OnceCell::new() }
     }
 
     /// The same socket, known to the event queue of this thread's runtime from now on.
@@ -46,9 +46,9 @@ impl Socket {
     /// The queue has no room for it (`epoll_ctl(2)`); the socket is closed then.
     pub fn told(&self) -> io::Result<&TcpStream> {
         if let Some(fresh) = self.fresh.take() {
-            let _ = self.told.set(TcpStream::from_std(fresh)?);
+            let _ = self.told.set(Box::new(TcpStream::from_std(fresh)?));
         }
-        self.told.get().ok_or_else(gone)
+        self.told.get().map(|told| &**told).ok_or_else(gone)
     }
 
     /// As [`Socket::told`], by value.
@@ -57,7 +57,7 @@ impl Socket {
     /// As there.
     pub fn into_told(self) -> io::Result<TcpStream> {
         self.told()?;
-        self.told.into_inner().ok_or_else(gone)
+        self.told.into_inner().map(|told| *told).ok_or_else(gone)
     }
 
     /// Does something with the descriptor, which stays the same for as long as the socket lives.
@@ -68,7 +68,10 @@ impl Socket {
         if let Some(told) = self.told.get() {
             return act(told.as_fd());
         }
-        act(self.fresh.borrow().as_ref().ok_or_else(gone)?.as_fd())
+        let fresh = self.fresh.take().ok_or_else(gone)?;
+        let result = act(fresh.as_fd());
+        self.fresh.set(Some(fresh));
+        result
     }
 
     /// Reads as [`flow::poll_read`] does.
@@ -145,9 +148,15 @@ impl Socket {
     }
 }
 
+impl fmt::Debug for Socket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Socket").field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
 impl From<TcpStream> for Socket {
     fn from(told: TcpStream) -> Self {
-        Self { fresh: RefCell::default(), told: OnceCell::from(told) }
+        Self { fresh: Cell::default(), told: OnceCell::from(Box::new(told)) }
     }
 }
 
