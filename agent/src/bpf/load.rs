@@ -41,6 +41,11 @@ pub(super) fn hook_pin(folder: &Path, program: &str) -> PathBuf {
     folder.join("hooks").join(program)
 }
 
+/// The pins of all of them, in that order.
+pub(super) fn hook_pins(folder: &Path) -> impl DoubleEndedIterator<Item = PathBuf> {
+    HOOKS.iter().map(|program| hook_pin(folder, program))
+}
+
 /// Where the links of the pods are pinned.
 pub(super) fn pods_folder(folder: &Path) -> PathBuf {
     folder.join("pods")
@@ -125,7 +130,7 @@ pub(super) fn try_events(config: &CaptureConfig) -> Result<(), CaptureError> {
     events::try_all(&mut Source::unpinned(config).load(NO_POD)?)
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -1,0 +1,138 @@
+//! `posthaste guard`: runs once when a node boots, before kubelet starts pods, and holds every pod that leaves the node's network namespace
+//! until an agent has read the cluster and judged it. What it attaches stays in the kernel; the agent takes it over.
+//!
+//! ```text
+//! decide    whether to hold, from what the last agent kept on disk; pure
+//! install   puts the program and a unit of systemd on a node, and takes them away
+//! ```
+
+mod decide;
+mod install;
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    machine::{self, MachineError},
+    settings,
+};
+use crate::{
+    bpf::{self, Capture, CaptureError, Guarded, Judgement, Judgements, Unjudged},
+    cgroup::{Scan, Tree},
+    config::{GuardAction, GuardArguments},
+    control::kubernetes::saved,
+    netns::NamespaceFile,
+    observe::monotonic_ns,
+};
+use decide::{Decision, Kept, decide, has_strict};
+pub use install::InstallError;
+
+/// Why nothing is held that should be.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// What this machine cannot do.
+    #[error("nothing is held: {0}")]
+    Machine(#[from] MachineError),
+    /// The kernel part.
+    #[error("nothing is held: {0}")]
+    Capture(#[from] CaptureError),
+    /// Every process of the node would be held.
+    #[error(
+        "nothing is held: this is not the network namespace of the node (that of process 1); run it there, or name the folder that \
+         this namespace's pods are below with --cgroup-root"
+    )]
+    NotTheNode,
+    /// The files on the node.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+}
+
+/// Does what the flags say; what was done, in one line or more.
+///
+/// # Errors
+/// It could not be done. Nothing is attached then that was not there.
+pub fn run(arguments: &GuardArguments) -> Result<String, GuardError> {
+    match &arguments.action {
+        Some(GuardAction::Install(place)) => Ok(install::install(place, &arguments.settings())?),
+        Some(GuardAction::Uninstall(place)) => Ok(install::uninstall(place)?),
+        None => hold(arguments),
+    }
+}
+
+/// Whether the guard is on this node, for `posthaste check`.
+#[must_use]
+pub fn requirement() -> bpf::Requirement {
+    let found = install::is_enabled(Path::new("/"));
+    let detail = if found {
+        "starts before kubelet"
+    } else {
+        "not on this machine, as far as it is to be seen from here"
+    };
+    bpf::Requirement {
+        name: "boot guard",
+        found,
+        needed: false,
+        detail: format!("{} {detail}", install::UNIT),
+        advice: "a pod of a strict namespace that starts before the agent when the node boots is not held without it; \
+                 `posthaste guard install`, or deploy/components/boot-guard, brings it",
+    }
+}
+
+fn hold(arguments: &GuardArguments) -> Result<String, GuardError> {
+    let Decision { holds, why } = decide(&kept(arguments), arguments);
+    if !holds {
+        return Ok(format!("nothing is held: {why}"));
+    }
+    machine::check_rights()?;
+    let is_chosen = arguments.kernel.cgroup_root.is_some();
+    if !is_chosen && !is_the_node() {
+        return Err(GuardError::NotTheNode);
+    }
+    let cgroup_root = machine::cgroup_root(&arguments.kernel)?;
+    let config = settings::capture(&arguments.kernel, &cgroup_root);
+    let read = || {
+        let read_ns = monotonic_ns();
+        unjudged(&Tree::new(&cgroup_root, is_chosen).scan(), read_ns)
+    };
+    let folder = arguments.kernel.bpffs.display();
+    Ok(match Capture::guard(&config, read)? {
+        Guarded::AlreadyThere => {
+            format!(
+                "nothing was changed: {folder} holds the hooks of an agent, or of a guard before this one"
+            )
+        }
+        Guarded::Pods => format!("pods are held until an agent has judged them: {why}"),
+        Guarded::EverythingButTheNode => format!(
+            "whoever is outside the node's network namespace is held until an agent has judged the pods: {why}; the kernel does not tell \
+             of folders of pods, or they are of cgroup version 1"
+        ),
+    })
+}
+
+fn kept(arguments: &GuardArguments) -> Kept {
+    match saved::whole(&arguments.state) {
+        Ok(None) => Kept::Nothing,
+        Ok(Some((inputs, at))) => Kept::Inputs { has_strict: has_strict(&inputs, arguments.mtls.into()), at },
+        Err(error) => Kept::Unreadable(error.to_string()),
+    }
+}
+
+/// Who is in the network namespace that this process runs in is never held.
+fn is_the_node() -> bool {
+    let of = |process: &str| NamespaceFile::of(&PathBuf::from(format!("/proc/{process}/ns/net")));
+    of("self").is_some() && of("self") == of("1")
+}
+
+/// Also pods that run: whoever attaches a guard beside them has no agent that has judged them.
+fn unjudged(scan: &Scan, read_ns: u64) -> Unjudged {
+    let others = scan.others.iter().copied();
+    Unjudged {
+        judgements: Judgements {
+            has_strict: true,
+            read_ns,
+            groups: scan.groups.iter().copied().collect(),
+            pods: others.clone().map(|id| (id, Judgement::Free)).collect(),
+            present: scan.pods.values().map(|cgroup| cgroup.id).chain(others).collect(),
+        },
+        beyond_groups: scan.groups.is_empty() && !scan.pods.is_empty(),
+    }
+}
