@@ -194,7 +194,10 @@ fn enable(link: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::{
+        os::unix::fs::{MetadataExt, PermissionsExt},
+        process::Command,
+    };
 
     use super::*;
 
@@ -293,7 +296,21 @@ mod tests {
         assert!(error.contains("opt/posthaste/posthaste"), "{error}");
     }
 
-    /// The unit's own words, where systemd is not at hand to read them.
+    /// Where systemd is at hand it reads the unit itself: unknown words, wrong values and a program that is not there are errors.
+    #[test]
+    fn systemd_takes_the_unit() {
+        if Command::new("systemd-analyze").arg("--version").output().is_err() {
+            return;
+        }
+        let node = tempfile::tempdir().unwrap();
+        let unit = node.path().join(UNIT);
+        fs::write(&unit, UNIT_TEXT.replace("/opt/posthaste/posthaste", "/bin/true")).unwrap();
+        let said = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && !text.contains(UNIT), "{text}");
+    }
+
+    /// The unit's own words, systemd or not.
     #[test]
     fn the_unit_holds_before_kubelet_and_never_keeps_it_from_starting() {
         let lines: Vec<&str> = UNIT_TEXT.lines().collect();
