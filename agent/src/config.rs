@@ -2,7 +2,7 @@
 //! Nothing else reads flags or the environment.
 
 mod ca;
-mod guard;
+pub(crate) mod guard;
 mod kernel;
 
 pub use ca::{CaAction, CaArguments, ClusterArguments};

@@ -3,6 +3,10 @@
 use crate::{Agent, Doing, Fault, Finished, Site, agent};
 use std::{fs, path::Path, time::Duration};
 
+/// The file systems as the unit shows them: what it pins is written, and nothing else.
+const READ_ONLY: [&str; 6] =
+    ["unshare", "--mount", "sh", "-c", "mount -o remount,bind,ro / && exec \"$@\"", "sh"];
+
 /// Runs it as for the agent: with its state folder, its pins and its control groups, and with `flags`, which win.
 ///
 /// # Errors
@@ -16,7 +20,7 @@ pub fn run(agent: &Agent, flags: &[&str]) -> Result<Finished, Fault> {
         line.extend([flag.to_owned(), path.display().to_string()]);
     }
     line.extend(flags.iter().map(|flag| (*flag).to_owned()));
-    run_behind(&agent.site, &[], &line)
+    run_behind(&agent.site, &READ_ONLY, &line)
 }
 
 /// Runs it with these flags alone, behind a program that runs another.

@@ -77,7 +77,7 @@ fn word(value: &impl clap::ValueEnum) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use clap::{Args as _, Command, FromArgMatches as _};
 
@@ -87,7 +87,8 @@ mod tests {
         GuardArguments::augment_args(Command::new("guard"))
     }
 
-    fn parse(line: &[String]) -> GuardArguments {
+    /// What these flags say.
+    pub(crate) fn parse(line: &[String]) -> GuardArguments {
         let words = std::iter::once("guard".to_owned()).chain(line.iter().cloned());
         GuardArguments::from_arg_matches(&command().get_matches_from(words)).unwrap()
     }

@@ -9,7 +9,7 @@
 mod decide;
 mod install;
 
-use std::path::{Path, PathBuf};
+use std::{fs, path::Path};
 
 use super::{
     machine::{self, MachineError},
@@ -37,10 +37,10 @@ pub enum GuardError {
     Capture(#[from] CaptureError),
     /// Every process of the node would be held.
     #[error(
-        "nothing is held: this is not the network namespace of the node (that of process 1); run it there, or name the folder that \
-         this namespace's pods are below with --cgroup-root"
+        "nothing is held: whoever is in the network namespace of the node is never held, and that is to be this one, but {0}; run it on the \
+         node itself as root, or take the responsibility with --cgroup-root, which names the folder that the pods are below"
     )]
-    NotTheNode,
+    NotTheNode(String),
     /// The files on the node.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -84,8 +84,8 @@ fn hold(arguments: &GuardArguments) -> Result<String, GuardError> {
     }
     machine::check_rights()?;
     let is_chosen = arguments.kernel.cgroup_root.is_some();
-    if !is_chosen && !is_the_node() {
-        return Err(GuardError::NotTheNode);
+    if !is_chosen {
+        expect_the_node().map_err(GuardError::NotTheNode)?;
     }
     let cgroup_root = machine::cgroup_root(&arguments.kernel)?;
     let config = settings::capture(&arguments.kernel, &cgroup_root);
@@ -116,10 +116,12 @@ fn kept(arguments: &GuardArguments) -> Kept {
     }
 }
 
-/// Who is in the network namespace that this process runs in is never held.
-fn is_the_node() -> bool {
-    let of = |process: &str| NamespaceFile::of(&PathBuf::from(format!("/proc/{process}/ns/net")));
-    of("self").is_some() && of("self") == of("1")
+/// The node's is that of process 1.
+fn expect_the_node() -> Result<(), String> {
+    const NODE: &str = "/proc/1/ns/net";
+    fs::metadata(NODE).map_err(|error| format!("{NODE} cannot be read: {error}"))?;
+    let (node, own) = (NamespaceFile::of(Path::new(NODE)), NamespaceFile::of(Path::new("/proc/self/ns/net")));
+    if node.is_some() && node == own { Ok(()) } else { Err(format!("{NODE} is another one")) }
 }
 
 /// Also pods that run: whoever attaches a guard beside them has no agent that has judged them.

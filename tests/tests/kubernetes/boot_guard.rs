@@ -21,7 +21,17 @@ fn said(finished: &Finished) -> String {
 #[test]
 fn a_node_that_boots_holds_as_long_as_something_was_strict() {
     let mut scene = Scene::start(&[("mtls", "strict")]);
-    scene.kept();
+    let file = scene.mesh.a.state().join("inputs.json");
+    let on_disk = |what: &str, is_enrolled: bool| {
+        eventually_within(Duration::from_secs(60), what, || {
+            let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
+            let is_shop = |line: &&str| line.contains("\"Namespace\"") && line.contains("\"shop\"");
+            let shop: String = text.lines().filter(is_shop).collect();
+            holds(!shop.is_empty() && shop.contains("enabled") == is_enrolled, shop)
+        })
+        .unwrap();
+    };
+    on_disk("the namespace to be on disk", true);
     let reboot = |scene: &mut Scene| {
         scene.mesh.a.kill();
         fs::remove_dir_all(scene.mesh.a.bpffs()).unwrap();
@@ -31,17 +41,10 @@ fn a_node_that_boots_holds_as_long_as_something_was_strict() {
     assert!(line.starts_with("pods are held") && line.contains("something was strict"), "{line}");
     // The agent takes it over; then the label goes, and it keeps that.
     scene.mesh.a.restart().unwrap();
-    assert!(scene.mesh.a.get("/metrics").unwrap().1.contains("posthaste_took_over{node=\"a\"} 1"));
+    assert_eq!(scene.mesh.a.metrics().unwrap().sum("posthaste_took_over", &[]), 1.0);
     scene.mesh.manifests.put(objects::namespace(NAMESPACE, false, &[("mtls", "strict")]));
     scene.mesh.manifests.apply().unwrap();
-    let file = scene.mesh.a.state().join("inputs.json");
-    eventually_within(Duration::from_secs(60), "the label to be gone on disk", || {
-        let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
-        let of_shop = text.lines().filter(|line| line.contains("\"Namespace\"") && line.contains("\"shop\""));
-        let of_shop: String = of_shop.collect();
-        holds(!of_shop.is_empty() && !of_shop.contains("enabled"), of_shop)
-    })
-    .unwrap();
+    on_disk("the label to be gone on disk", false);
     reboot(&mut scene);
     let line = said(&boot_guard::run(&scene.mesh.a, &[]).unwrap());
     assert!(line.starts_with("nothing is held: nothing was strict"), "{line}");

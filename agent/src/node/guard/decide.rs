@@ -85,16 +85,8 @@ pub(super) fn has_strict(inputs: &Inputs, mtls: MtlsMode) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use clap::Parser;
-
     use super::*;
-    use crate::snapshot::build::tests;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        arguments: GuardArguments,
-    }
+    use crate::{config::guard, snapshot::build::tests};
 
     #[test]
     fn a_node_holds_unless_it_is_known_that_nothing_is_strict() {
@@ -112,8 +104,8 @@ mod tests {
             ("--without-inputs=pass", unreadable(), false, "/s/inputs.json cannot be read: why"),
         ];
         for (flags, kept, holds, words) in table {
-            let line = ["guard", "--state=/s"].into_iter().chain(flags.split_whitespace());
-            let decision = decide(&kept, &Line::parse_from(line).arguments);
+            let line = ["--state=/s"].into_iter().chain(flags.split_whitespace()).map(str::to_owned);
+            let decision = decide(&kept, &guard::tests::parse(&line.collect::<Vec<_>>()));
             assert_eq!(decision.holds, holds, "{flags} {kept:?}");
             assert!(decision.why.contains(words), "{flags} {kept:?}: {}", decision.why);
         }
