@@ -97,7 +97,7 @@ impl Capture {
     ///
     /// Where the kernel lacks something or the pins are of another release; nothing is left behind that was not there.
     pub fn start(config: &CaptureConfig) -> Result<Self, CaptureError> {
-        Self::alone(config, || Self::open(config))
+        Self::alone(config, || Self::open(config, |_| Ok(())))
     }
 
     /// Does work that may attach and pin while no other process does; what it began where nothing was before is undone when it fails.
@@ -116,7 +116,11 @@ impl Capture {
         })
     }
 
-    pub(super) fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
+    /// `prepare` writes what is to hold from the moment on in which the hooks are attached.
+    pub(super) fn open(
+        config: &CaptureConfig,
+        prepare: impl FnOnce(&mut Self) -> Result<(), CaptureError>,
+    ) -> Result<Self, CaptureError> {
         let config = Arc::new(config.clone());
         let took_over = load::hook_pins(&config.bpffs_dir).any(|pin| pin.exists());
         let mut source = Source::new(&config);
@@ -125,7 +129,7 @@ impl Capture {
         let applied = read_applied(&mut source, &config.bpffs_dir, &maps)?;
         let meanwhile = report(&mut maps)?;
         let heartbeat = maps::open_heartbeat(&config.bpffs_dir)?;
-        Ok(Self {
+        let mut capture = Self {
             maps,
             applied,
             names: BTreeMap::new(),
@@ -140,7 +144,10 @@ impl Capture {
             took_over,
             source,
             config,
-        })
+        };
+        prepare(&mut capture)?;
+        load::attach_hooks(&capture.config, &mut object)?;
+        Ok(capture)
     }
 
     /// Whether an earlier agent, or the boot guard, left hooks that this one took over.

@@ -38,12 +38,17 @@ impl Capture {
                 return Ok(Guarded::AlreadyThere);
             }
             cookie_of_this_thread().map_err(CaptureError::Home)?;
-            let mut capture = Self::open(config)?;
-            // A folder that is made from now on is told of, one from before is read.
-            let Unjudged { judgements, beyond_groups } = read();
-            let anywhere = beyond_groups || capture.events.is_none();
-            capture.hold(&judgements, anywhere, monotonic_nanoseconds())?;
-            Ok(if anywhere { Guarded::EverythingButTheNode } else { Guarded::Pods })
+            let mut guarded = Guarded::Pods;
+            Self::open(config, |capture| {
+                // A folder that is made from now on is told of, one from before is read.
+                let Unjudged { judgements, beyond_groups } = read();
+                let anywhere = beyond_groups || capture.events.is_none();
+                if anywhere {
+                    guarded = Guarded::EverythingButTheNode;
+                }
+                capture.hold(&judgements, anywhere, monotonic_nanoseconds())
+            })?;
+            Ok(guarded)
         })
     }
 }
