@@ -7,7 +7,7 @@ mod kernel;
 
 pub use ca::{CaAction, CaArguments, ClusterArguments};
 pub use guard::{GuardAction, GuardArguments, Place, WithoutInputs};
-pub use kernel::{KernelArguments, Limit};
+pub use kernel::{BPFFS, KernelArguments, Limit};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,

@@ -1,6 +1,8 @@
 //! The hooks of a node that has booted, before there is an agent: every pod is unknown, and held as an agent holds one that it does not
 //! know. The process that attaches them ends; the first agent takes them over.
 
+use std::path::Path;
+
 use super::{Capture, CaptureConfig, CaptureError, Judgements, capture::monotonic_nanoseconds, load};
 use crate::netns::cookie_of_this_thread;
 
@@ -26,6 +28,12 @@ pub enum Guarded {
     EverythingButTheNode,
 }
 
+/// Whether the hooks of an agent, or of a guard, are all pinned there.
+#[must_use]
+pub fn has_hooks(folder: &Path) -> bool {
+    load::hook_pins(folder).all(|pin| pin.exists())
+}
+
 impl Capture {
     /// Attaches and pins the hooks for the network namespace of the calling thread, which is the node's, and holds what `read` finds. The
     /// hooks stay when this process ends.
@@ -34,7 +42,7 @@ impl Capture {
     /// As [`Capture::start`]; nothing is left behind then that was not there.
     pub fn guard(config: &CaptureConfig, read: impl FnOnce() -> Unjudged) -> Result<Guarded, CaptureError> {
         Self::alone(config, || {
-            if load::hook_pins(&config.bpffs_dir).all(|pin| pin.exists()) {
+            if has_hooks(&config.bpffs_dir) {
                 return Ok(Guarded::AlreadyThere);
             }
             cookie_of_this_thread().map_err(CaptureError::Home)?;

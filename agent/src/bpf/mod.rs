@@ -27,7 +27,7 @@ pub use capture::{Capture, Heartbeat};
 pub use counts::PodCounts;
 pub use error::CaptureError;
 pub use events::{GroupEvent, GroupEvents};
-pub use guard::{Guarded, Unjudged};
+pub use guard::{Guarded, Unjudged, has_hooks};
 pub use judge::{HeldCounts, Judgement, Judgements};
 pub use neighbours::connect_programs;
 pub use probe::{Requirement, probe, rights as probe_rights};

@@ -5,11 +5,14 @@ use std::{path::PathBuf, time::Duration};
 
 use super::seconds;
 
+/// Folder of the pins unless another is named.
+pub const BPFFS: &str = "/sys/fs/bpf/posthaste";
+
 /// Flags that the agent and the boot guard share. A node's guard is to have the same as its agent, in each one's view of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct KernelArguments {
     /// Folder on a BPF file system for pinned programs, maps and links.
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/posthaste", env = "POSTHASTE_BPFFS")]
+    #[arg(long, value_name = "DIR", default_value = BPFFS, env = "POSTHASTE_BPFFS")]
     pub bpffs: PathBuf,
     /// cgroup v2 folder the connect hooks attach to; the root of the hierarchy unless given.
     #[arg(long, value_name = "DIR", env = "POSTHASTE_CGROUP_ROOT")]

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     bpf::{self, Capture, CaptureError, Guarded, Judgement, Judgements, Unjudged},
     cgroup::{Scan, Tree},
-    config::{GuardAction, GuardArguments},
+    config::{BPFFS, GuardAction, GuardArguments},
     control::kubernetes::saved,
     netns::NamespaceFile,
     observe::monotonic_ns,
@@ -62,16 +62,17 @@ pub fn run(arguments: &GuardArguments) -> Result<String, GuardError> {
 #[must_use]
 pub fn requirement() -> bpf::Requirement {
     let found = install::is_enabled(Path::new("/"));
-    let detail = if found {
+    let unit = if found {
         "starts before kubelet"
     } else {
-        "not on this machine, as far as it is to be seen from here"
+        "is not on this machine, as far as can be seen from here"
     };
+    let hooks = if bpf::has_hooks(Path::new(BPFFS)) { "are" } else { "are not" };
     bpf::Requirement {
         name: "boot guard",
         found,
         needed: false,
-        detail: format!("{} {detail}", install::UNIT),
+        detail: format!("{} {unit}; hooks {hooks} pinned at {BPFFS}", install::UNIT),
         advice: "a pod of a strict namespace that starts before the agent when the node boots is not held without it; \
                  `posthaste guard install`, or deploy/components/boot-guard, brings it",
     }
