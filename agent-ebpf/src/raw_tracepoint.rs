@@ -1,5 +1,6 @@
-//! Raw tracepoints of control groups: tell the agent when the groups of pods come, get their first process, and go. They happen
-//! a few times in the life of a container, so nothing is filtered here.
+//! Raw tracepoints of control groups: tell the agent when the groups of pods come, get their first process, and go; and note folders of
+//! all pods for the connect hooks, also while no agent lives. They happen a few times in the life of a container, so nothing is
+//! filtered here.
 
 use agent_common::cgroup_event::{
     CgroupChange, CgroupEvent, PATH_BYTES, ROOT_BYTES, Root, TAIL_BYTES, is_kubepods,
@@ -16,10 +17,16 @@ use aya_ebpf::{
 
 use crate::maps::{CGROUP_EVENTS, NEW_FOLDER, PATH, ROOT};
 
-/// `cgroup_mkdir(struct cgroup *, const char *path)`.
+/// `cgroup_mkdir(struct cgroup *, const char *path)`: what the connect hooks need. Its link is pinned like theirs.
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+pub fn on_cgroup_folder(ctx: RawTracePointContext) -> i32 {
+    note_folder(ctx.arg::<*const u8>(1));
+    0
+}
+
+/// The same tracepoint: what an agent that lives wants to know.
 #[raw_tracepoint(tracepoint = "cgroup_mkdir")]
 pub fn on_cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
-    note_folder(ctx.arg::<*const u8>(1));
     tell(&ctx, CgroupChange::Made)
 }
 

@@ -1,9 +1,13 @@
-//! Everything that can be set from outside, read once at start: flags of `posthaste agent` and `posthaste ca`.
+//! Everything that can be set from outside, read once at start: flags of `posthaste agent`, `posthaste ca` and `posthaste guard`.
 //! Nothing else reads flags or the environment.
 
 mod ca;
+pub(crate) mod guard;
+mod kernel;
 
 pub use ca::{CaAction, CaArguments, ClusterArguments};
+pub use guard::{GuardAction, GuardArguments, Place, WithoutInputs};
+pub use kernel::{BPFFS, KernelArguments, Limit};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -20,6 +24,11 @@ pub const INBOUND_PORT: u16 = 15006;
 pub const TUNNEL_PORT: u16 = 15008;
 /// What the admin socket answers, on the loopback address, for port-forward: the port that ztunnel has for it.
 pub const ADMIN_PORT: u16 = 15000;
+
+/// The state folder unless another is named.
+const STATE: &str = "/var/lib/posthaste";
+const STATE_VARIABLE: &str = "POSTHASTE_STATE";
+const MTLS_VARIABLE: &str = "POSTHASTE_MTLS";
 
 /// Flags of `posthaste agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,7 +53,7 @@ pub struct AgentArguments {
     pub cluster: String,
     /// What holds for enrolled namespaces without the annotation `posthaste.dev/mtls`: `permissive` takes plaintext from outside
     /// the mesh, `strict` refuses it and fails closed.
-    #[arg(long, value_name = "permissive|strict", default_value = "permissive", env = "POSTHASTE_MTLS")]
+    #[arg(long, value_name = "permissive|strict", default_value = "permissive", env = MTLS_VARIABLE)]
     pub mtls: Mtls,
     /// Zone of this node, for topology hints and `trafficDistribution`.
     #[arg(long)]
@@ -76,7 +85,7 @@ pub struct AgentArguments {
     #[arg(long, value_name = "PATH", env = "POSTHASTE_CRL")]
     pub crl: Option<PathBuf>,
     /// State folder, made with mode 0700: the embedded CA's root, and what survives a restart.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/posthaste")]
+    #[arg(long, value_name = "DIR", default_value = STATE, env = STATE_VARIABLE)]
     pub state: PathBuf,
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:15020")]
@@ -85,12 +94,9 @@ pub struct AgentArguments {
     /// is what that looks for. Not served unless given.
     #[arg(long, value_name = "IP:PORT", env = "POSTHASTE_ADMIN_ADDRESS", value_parser = loopback)]
     pub admin_address: Option<SocketAddr>,
-    /// Folder on a BPF file system for pinned programs, maps and links.
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/posthaste")]
-    pub bpffs: PathBuf,
-    /// cgroup v2 folder the connect hooks attach to; the root of the hierarchy unless given.
-    #[arg(long, value_name = "DIR")]
-    pub cgroup_root: Option<PathBuf>,
+    /// What the programs in the kernel are loaded with.
+    #[command(flatten)]
+    pub kernel: KernelArguments,
     /// Worker threads; one per core unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
@@ -118,34 +124,6 @@ pub struct AgentArguments {
     /// Address of this node that probes come from; all addresses of the agent's namespace unless given.
     #[arg(long, value_name = "IP")]
     pub node_address: Vec<IpAddr>,
-    /// Mark of the agent's own sockets.
-    #[arg(long, value_name = "NUMBER", default_value_t = 0x7068)]
-    pub mark: u32,
-    /// Enrolled pods of this node at most; the size of a kernel map.
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_pods: u32,
-    /// Connections that are captured and not yet accepted at most; the size of a kernel map.
-    #[arg(long, value_name = "N", default_value_t = 65536)]
-    pub max_flows: u32,
-    /// Excluded ports over all pods at most; the size of a kernel map.
-    #[arg(long, value_name = "N", default_value_t = 8192)]
-    pub max_excluded_ports: u32,
-    /// Addresses of this node at most; the size of a kernel map.
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub max_node_addresses: u32,
-    /// Without a heartbeat for so long the kernel takes the agent for dead.
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
-    pub heartbeat_limit: Duration,
-    /// Where some namespace is strict, connections of a pod that the agent does not know yet are refused for so long after the
-    /// first, then let go in plain text; 0 lets them go at once, `never` not before the agent knows the pod.
-    #[arg(
-        long,
-        value_name = "SECONDS|never",
-        default_value = "never",
-        value_parser = limit,
-        env = "POSTHASTE_UNKNOWN_POD_LIMIT"
-    )]
-    pub unknown_pod_limit: Limit,
     /// What a clean stop does with the capture: `release` undoes it without trace, `keep` leaves the kernel to each
     /// namespace's fail mode until the next agent comes.
     #[arg(long, value_name = "release|keep", default_value = "release")]
@@ -157,10 +135,6 @@ pub struct AgentArguments {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub drain: Duration,
 }
-
-/// How long something holds; none for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit(pub Option<Duration>);
 
 /// Values of `--mtls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -220,34 +194,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value).map_err(|_| format!("`{text}` is not a length of time"))
 }
 
-fn limit(text: &str) -> Result<Limit, String> {
-    match text {
-        "never" => Ok(Limit(None)),
-        _ => {
-            seconds(text).map(|length| Limit(Some(length))).map_err(|reason| format!("{reason}, nor `never`"))
-        }
-    }
-}
-
 fn share(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     value.ok_or_else(|| format!("`{text}` is not a share: give a number from 0 to 1"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_a_length_of_time_or_none() {
-        for (text, expected) in [
-            ("never", Ok(Limit(None))),
-            ("0", Ok(Limit(Some(Duration::ZERO)))),
-            ("2.5", Ok(Limit(Some(Duration::from_millis(2500))))),
-            ("always", Err("`always` is not a number of seconds, nor `never`".to_owned())),
-            ("-1", Err("`-1` is not a length of time, nor `never`".to_owned())),
-        ] {
-            assert_eq!(limit(text), expected, "{text}");
-        }
-    }
 }

@@ -30,6 +30,10 @@ fn main() -> ExitCode {
             node::run(*arguments, options.place.admin_socket).map_err(|error| error.to_string())
         }
         Command::Ca(arguments) => authority(*arguments),
+        Command::Guard(arguments) => {
+            log("warn");
+            node::guard::run(&arguments).map(|said| println!("{said}")).map_err(|error| error.to_string())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,7 +59,7 @@ fn requirements() -> Vec<RequirementView> {
         detail: found.detail,
         advice: found.advice.to_owned(),
     };
-    bpf::probe().into_iter().map(view).collect()
+    bpf::probe().into_iter().chain([node::guard::requirement()]).map(view).collect()
 }
 
 fn authority(mut arguments: CaArguments) -> Result<(), String> {

@@ -13,6 +13,7 @@
 pub mod agent;
 pub mod authority;
 pub mod bench;
+pub mod boot_guard;
 pub mod browser;
 pub mod certificates;
 pub mod cgroup;

@@ -14,9 +14,10 @@ use aya::maps::{Array, MapData};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    CaptureConfig, CaptureError, GroupEvents, OriginalDestinations, PodCounts, PodListeners, counts,
+    CaptureConfig, CaptureError, GroupEvents, OriginalDestinations, PodCounts, PodListeners, counts, events,
     link::Updated,
     load::{self, Source},
+    lock::Lock,
     log_lines::LogLines,
     maps::{self, Maps, Plain},
     mounts,
@@ -42,7 +43,8 @@ pub struct Capture {
     log_lines: LogLines,
     /// Cookie of the agent's own network namespace.
     pub(super) home: u64,
-    events: Option<GroupEvents>,
+    pub(super) events: Option<GroupEvents>,
+    took_over: bool,
 }
 
 /// It moves between threads of the control runtime.
@@ -95,25 +97,39 @@ impl Capture {
     ///
     /// Where the kernel lacks something or the pins are of another release; nothing is left behind that was not there.
     pub fn start(config: &CaptureConfig) -> Result<Self, CaptureError> {
+        Self::alone(config, || Self::open(config, |_| Ok(())))
+    }
+
+    /// Does work that may attach and pin while no other process does; what it began where nothing was before is undone when it fails.
+    pub(super) fn alone<T>(
+        config: &CaptureConfig,
+        work: impl FnOnce() -> Result<T, CaptureError>,
+    ) -> Result<T, CaptureError> {
         mounts::ensure_bpffs(&config.bpffs_dir)?;
-        let fresh = !config.bpffs_dir.exists();
-        Self::open(config).inspect_err(|_| {
-            if fresh {
+        let _lock = Lock::take(&config.bpffs_dir)?;
+        let is_fresh = is_empty(&config.bpffs_dir);
+        work().inspect_err(|_| {
+            if is_fresh {
                 // The first error is the one to tell.
                 let _second = remove_everything(&config.bpffs_dir);
             }
         })
     }
 
-    fn open(config: &CaptureConfig) -> Result<Self, CaptureError> {
+    /// `prepare` writes what is to hold from the moment on in which the hooks are attached.
+    pub(super) fn open(
+        config: &CaptureConfig,
+        prepare: impl FnOnce(&mut Self) -> Result<(), CaptureError>,
+    ) -> Result<Self, CaptureError> {
         let config = Arc::new(config.clone());
+        let took_over = load::hook_pins(&config.bpffs_dir).any(|pin| pin.exists());
         let mut source = Source::new(&config);
         let mut object = load::load_hooks(&mut source)?;
         let mut maps = Maps::open(&config)?;
         let applied = read_applied(&mut source, &config.bpffs_dir, &maps)?;
         let meanwhile = report(&mut maps)?;
         let heartbeat = maps::open_heartbeat(&config.bpffs_dir)?;
-        Ok(Self {
+        let mut capture = Self {
             maps,
             applied,
             names: BTreeMap::new(),
@@ -125,9 +141,18 @@ impl Capture {
             events: start_events(&config, &mut object),
             log_lines: LogLines::open(&mut object),
             home: cookie_of_this_thread().unwrap_or(0),
+            took_over,
             source,
             config,
-        })
+        };
+        prepare(&mut capture)?;
+        load::attach_hooks(&capture.config, &mut object)?;
+        Ok(capture)
+    }
+
+    /// Whether an earlier agent, or the boot guard, left hooks that this one took over.
+    pub fn took_over(&self) -> bool {
+        self.took_over
     }
 
     /// The agent lives now; see [`Heartbeat::beat`].
@@ -203,6 +228,7 @@ fn start_events(config: &CaptureConfig, object: &mut aya::Ebpf) -> Option<GroupE
     let folder = &config.bpffs_dir;
     let root = crate::cgroup::mounts::path_in_hierarchy(&config.cgroup_root).unwrap_or_default();
     let started = maps::write_root(folder, agent_common::Root::new(&root))
+        .and_then(|()| events::note_folders(object, folder))
         .and_then(|()| maps::open_events(folder))
         .and_then(|ring| GroupEvents::start(object, ring));
     started.inspect_err(|error| tracing::warn!(%error, "the kernel does not tell of control groups")).ok()
@@ -210,7 +236,7 @@ fn start_events(config: &CaptureConfig, object: &mut aya::Ebpf) -> Option<GroupE
 
 /// Removes all links, then all pins and the folder. The first error is told after everything was tried.
 fn remove_everything(folder: &Path) -> Result<(), CaptureError> {
-    let hooks = load::HOOKS.iter().rev().map(|program| load::hook_pin(folder, program));
+    let hooks = load::hook_pins(folder).rev();
     let pods = pod_cookies(folder).into_iter().map(|cookie| load::pod_pin(folder, cookie));
     let mut first = Ok(());
     for pin in hooks.chain(pods) {
@@ -224,6 +250,10 @@ fn remove_everything(folder: &Path) -> Result<(), CaptureError> {
         }
         _ => first,
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The pods that have a folder of links.

@@ -69,6 +69,12 @@ pub enum CaptureError {
         /// What to remove.
         folder: PathBuf,
     },
+    /// Without it the node itself would be taken for a pod.
+    #[error(
+        "the cookie of the node's network namespace cannot be read ({0}): every process of the node would be held; \
+         `posthaste check` tells what this kernel lacks"
+    )]
+    Home(io::Error),
     /// A map could not be opened, read or written.
     #[error("cannot use the eBPF map {map}: {source}")]
     Map {

@@ -1,13 +1,17 @@
 //! Control groups as they come and go, told by raw tracepoints through a ring. Where the kernel has no such tracepoint, or the
 //! ring cannot be read, the agent does without and looks by itself.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, RawFd},
+    path::Path,
+};
 
 use agent_common::cgroup_event::{CgroupChange, CgroupEvent};
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
-    programs::{Program, raw_trace_point::RawTracePointLink},
+    programs::{Program, links::FdLink, raw_trace_point::RawTracePointLink},
 };
 
 use super::{CaptureError, load};
@@ -19,6 +23,9 @@ const TRACEPOINTS: [(&str, &str); 3] = [
     ("on_cgroup_populated", "cgroup_notify_populated"),
     ("on_cgroup_rmdir", "cgroup_rmdir"),
 ];
+
+/// The program that notes folders of all pods, and its tracepoint: the connect hooks go by it, so it stays as they do.
+const FOLDERS: (&str, &str) = ("on_cgroup_folder", "cgroup_mkdir");
 
 /// Something happened to a control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +57,8 @@ impl GroupEvents {
     /// Attaches the tracepoints of the loaded object.
     pub(super) fn start(object: &mut Ebpf, ring: RingBuf<MapData>) -> Result<Self, CaptureError> {
         let mut links = Vec::new();
-        for (program, tracepoint) in TRACEPOINTS {
-            let failed = |source| CaptureError::Program { program, source: Box::new(source) };
-            let Program::RawTracePoint(loaded) = load::take(object, program)? else { continue };
-            loaded.load().map_err(failed)?;
-            let id = loaded.attach(tracepoint).map_err(failed)?;
-            links.push(loaded.take_link(id).map_err(failed)?);
+        for place in TRACEPOINTS {
+            links.extend(attach(object, place)?);
         }
         Ok(Self { ring, _links: links })
     }
@@ -76,9 +79,30 @@ impl AsRawFd for GroupEvents {
     }
 }
 
+/// Folders of all pods are noted from now on, whether or not an agent lives. A link of a raw tracepoint takes no other program
+/// (`bpf_raw_tp_link_lops`), so the new one comes beside that of an earlier agent before that goes.
+pub(super) fn note_folders(object: &mut Ebpf, folder: &Path) -> Result<(), CaptureError> {
+    let Some(link) = attach(object, FOLDERS)? else { return Ok(()) };
+    let pin = load::hook_pin(folder, FOLDERS.0);
+    load::absent_is_fine(fs::remove_file(&pin)).map_err(CaptureError::file("remove the pin", &pin))?;
+    let pinned = FdLink::from(link).pin(&pin).map(drop).map_err(io::Error::other);
+    pinned.map_err(CaptureError::file("pin", &pin))
+}
+
+fn attach(
+    object: &mut Ebpf,
+    (program, tracepoint): (&'static str, &str),
+) -> Result<Option<RawTracePointLink>, CaptureError> {
+    let failed = |source| CaptureError::Program { program, source: Box::new(source) };
+    let Program::RawTracePoint(loaded) = load::take(object, program)? else { return Ok(None) };
+    loaded.load().map_err(failed)?;
+    let id = loaded.attach(tracepoint).map_err(failed)?;
+    loaded.take_link(id).map(Some).map_err(failed)
+}
+
 /// Lets the kernel judge the programs, without attaching them.
 pub(super) fn try_all(object: &mut Ebpf) -> Result<(), CaptureError> {
-    for (program, _) in TRACEPOINTS {
+    for (program, _) in TRACEPOINTS.into_iter().chain([FOLDERS]) {
         if let Program::RawTracePoint(loaded) = load::take(object, program)? {
             loaded.load().map_err(|source| CaptureError::Program { program, source: Box::new(source) })?;
         }

@@ -67,18 +67,8 @@ impl Capture {
     pub fn judge(&mut self, wanted: &Judgements, now_ns: u64) -> (BTreeMap<u64, HeldCounts>, Vec<Problem>) {
         let current: BTreeMap<u64, Standing> =
             self.maps.cgroups.iter().filter_map(Result::ok).map(|(id, Plain(found))| (id, found)).collect();
-        let mut problems = Vec::new();
-        for op in plan(&current, wanted, now_ns) {
-            problems.extend(self.change(&op).err().map(|error| problem(&error)));
-        }
-        let judging = Judging {
-            has_strict: u64::from(wanted.has_strict),
-            home: self.home,
-            unknown_limit_ns: self.config.unknown_pod_limit.map_or(Judging::NO_LIMIT, nanoseconds),
-            read_ns: wanted.read_ns.saturating_sub(APPEARS_NS),
-        };
-        let written = self.maps.judging.set(0, Plain(judging), 0).map_err(CaptureError::map(maps::JUDGING));
-        problems.extend(written.err().map(|error| problem(&error)));
+        let failed = self.follow(&current, wanted, now_ns);
+        let problems = failed.iter().map(problem).collect();
         let counts = |standing: &Standing| HeldCounts {
             refused: standing.refused,
             passed: standing.passed,
@@ -87,6 +77,46 @@ impl Capture {
         let nowhere = (0, HeldCounts { refused: self.new_folder().refused, ..HeldCounts::default() });
         let held = current.iter().map(|(id, standing)| (*id, counts(standing)));
         (held.chain([nowhere]).collect(), problems)
+    }
+
+    /// Writes what differs; what could not be written.
+    fn follow(
+        &mut self,
+        current: &BTreeMap<u64, Standing>,
+        wanted: &Judgements,
+        now_ns: u64,
+    ) -> Vec<CaptureError> {
+        let mut failed = Vec::new();
+        for op in plan(current, wanted, now_ns) {
+            failed.extend(self.change(&op).err());
+        }
+        let judging = Judging {
+            has_strict: u64::from(wanted.has_strict),
+            home: self.home,
+            unknown_limit_ns: self.config.unknown_pod_limit.map_or(Judging::NO_LIMIT, nanoseconds),
+            read_ns: wanted.read_ns.saturating_sub(APPEARS_NS),
+        };
+        failed.extend(
+            self.maps.judging.set(0, Plain(judging), 0).map_err(CaptureError::map(maps::JUDGING)).err(),
+        );
+        failed
+    }
+
+    /// The same before any agent has judged; with `anywhere`, who is in no group of pods is held as if a folder of all pods had just been made.
+    pub(super) fn hold(
+        &mut self,
+        wanted: &Judgements,
+        anywhere: bool,
+        now_ns: u64,
+    ) -> Result<(), CaptureError> {
+        if let Some(error) = self.follow(&BTreeMap::new(), wanted, now_ns).into_iter().next() {
+            return Err(error);
+        }
+        if !anywhere {
+            return Ok(());
+        }
+        let made = NewFolder { made_ns: now_ns, ..self.new_folder() };
+        self.maps.new_folder.set(0, Plain(made), 0).map_err(CaptureError::map(maps::NEW_FOLDER))
     }
 
     /// When a folder of all pods was last made below the agent's root, nanoseconds of `CLOCK_MONOTONIC`; 0 where none was, or the

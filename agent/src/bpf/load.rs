@@ -41,6 +41,11 @@ pub(super) fn hook_pin(folder: &Path, program: &str) -> PathBuf {
     folder.join("hooks").join(program)
 }
 
+/// The pins of all of them, in that order.
+pub(super) fn hook_pins(folder: &Path) -> impl DoubleEndedIterator<Item = PathBuf> {
+    HOOKS.iter().map(|program| hook_pin(folder, program))
+}
+
 /// Where the links of the pods are pinned.
 pub(super) fn pods_folder(folder: &Path) -> PathBuf {
     folder.join("pods")
@@ -56,8 +61,8 @@ pub(super) fn pod_pin(folder: &Path, cookie: u64) -> PathBuf {
     pod_folder(folder, cookie).join("sk_lookup")
 }
 
-/// Makes the folders, checks what is pinned, and puts the programs into the hooks of the cgroup. The object it returns is
-/// not needed for them to stay there.
+/// Makes the folders, checks what is pinned, and loads the programs of the cgroup, which makes the maps. [`attach_hooks`] brings them into
+/// force.
 pub(super) fn load_hooks(source: &mut Source) -> Result<Ebpf, CaptureError> {
     let config = Arc::clone(&source.config);
     for name in ["maps", "hooks", "pods"] {
@@ -65,15 +70,27 @@ pub(super) fn load_hooks(source: &mut Source) -> Result<Ebpf, CaptureError> {
         fs::create_dir_all(&folder).map_err(CaptureError::file("make the folder", &folder))?;
     }
     check_layouts(&config)?;
-    let cgroup = File::open(&config.cgroup_root).map_err(CaptureError::file("open", &config.cgroup_root))?;
     let mut object = source.load(NO_POD)?;
+    load_all(&mut object)?;
+    Ok(object)
+}
+
+fn load_all(object: &mut Ebpf) -> Result<(), CaptureError> {
+    for program in HOOKS {
+        load(take(object, program)?)
+            .map_err(|source| CaptureError::Program { program, source: Box::new(source) })?;
+    }
+    Ok(())
+}
+
+/// Puts the programs into the hooks of the cgroup. The object is not needed for them to stay there.
+pub(super) fn attach_hooks(config: &CaptureConfig, object: &mut Ebpf) -> Result<(), CaptureError> {
+    let cgroup = File::open(&config.cgroup_root).map_err(CaptureError::file("open", &config.cgroup_root))?;
     for program in HOOKS {
         let pin = hook_pin(&config.bpffs_dir, program);
-        let loaded = take(&mut object, program)?;
-        load(loaded).map_err(|source| CaptureError::Program { program, source: Box::new(source) })?;
-        place(&pin, loaded, |loaded| attach(loaded, cgroup.as_fd()))?;
+        place(&pin, take(object, program)?, |loaded| attach(loaded, cgroup.as_fd()))?;
     }
-    Ok(object)
+    Ok(())
 }
 
 /// Loads an instance of the inbound program for one pod and puts it into the pinned link. The kernel keeps it.
@@ -113,10 +130,7 @@ pub(super) fn remove_link(pin: &Path) -> Result<(), CaptureError> {
 /// Lets the kernel judge every program without attaching or pinning anything.
 pub(super) fn try_all(config: &CaptureConfig) -> Result<(), CaptureError> {
     let mut object = Source::unpinned(config).load(NO_POD)?;
-    for program in HOOKS {
-        load(take(&mut object, program)?)
-            .map_err(|source| CaptureError::Program { program, source: Box::new(source) })?;
-    }
+    load_all(&mut object)?;
     load_inbound(&mut object).map(drop)
 }
 
@@ -125,7 +139,7 @@ pub(super) fn try_events(config: &CaptureConfig) -> Result<(), CaptureError> {
     events::try_all(&mut Source::unpinned(config).load(NO_POD)?)
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -49,7 +49,7 @@ impl Capture {
     /// Reads it from the kernel; walks every map once.
     pub fn status(&self) -> CaptureStatus {
         let folder = &self.config.bpffs_dir;
-        let hooks = load::HOOKS.iter().map(|program| load::hook_pin(folder, program));
+        let hooks = load::hook_pins(folder);
         let attached = self.applied.pods.iter().filter(|(_, pod)| pod.attached);
         let pods = attached.map(|(cookie, _)| load::pod_pin(folder, *cookie));
         let kernel = &self.maps;

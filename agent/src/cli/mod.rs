@@ -1,7 +1,7 @@
 //! The commands. Those that inspect ask the agent over its Unix socket and show what it says; `agent` and `ca` are started by `main`.
 
 use crate::{
-    config::{AgentArguments, CaArguments},
+    config::{AgentArguments, CaArguments, GuardArguments},
     observe::views::RequirementView,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -96,6 +96,8 @@ pub enum Command {
     Agent(Box<AgentArguments>),
     /// Run the certificate authority
     Ca(Box<CaArguments>),
+    /// Hold every pod of a node that boots until its agent has read the cluster, where something may be strict; runs before kubelet, once
+    Guard(Box<GuardArguments>),
     /// Commands that inspect.
     #[command(flatten)]
     Inspect(Inspect),

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{bpf, cgroup, config::AgentArguments};
+use crate::{
+    bpf, cgroup,
+    config::{AgentArguments, KernelArguments},
+};
 
 /// The algorithms of the kernel that are ready for use (ip-sysctl).
 const ALGORITHMS: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
@@ -13,7 +16,7 @@ const LAST_RESORT: &str = "reno";
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// Rights.
-    #[error("the agent lacks rights: {0}; run it as root, or see `posthaste check`")]
+    #[error("rights are missing: {0}; run this as root, or see `posthaste check`")]
     Rights(String),
     /// Where cgroup v2 is.
     #[error("no cgroup v2 hierarchy is mounted; mount one, or name it with --cgroup-root")]
@@ -46,7 +49,7 @@ pub fn check_rights() -> Result<(), MachineError> {
 ///
 /// # Errors
 /// There is none.
-pub fn cgroup_root(arguments: &AgentArguments) -> Result<PathBuf, MachineError> {
+pub fn cgroup_root(arguments: &KernelArguments) -> Result<PathBuf, MachineError> {
     match &arguments.cgroup_root {
         // Every cgroup has this file, and cgroup v1 has not.
         Some(root) if root.join("cgroup.controllers").exists() => Ok(root.clone()),

@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod appearances;
 pub mod authority;
+pub mod guard;
 pub mod heartbeat;
 mod judging;
 pub mod kernel;

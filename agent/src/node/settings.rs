@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     bpf::CaptureConfig,
-    config::{AgentArguments, INBOUND_PORT, OUTBOUND_PORT},
+    config::{AgentArguments, INBOUND_PORT, KernelArguments, OUTBOUND_PORT},
     netns::ListenerPorts,
     observe::{
         AccessLog, Requests,
@@ -47,7 +47,7 @@ pub(super) fn context(arguments: &AgentArguments) -> Context {
 }
 
 /// Settings of the capture.
-pub(super) fn capture(arguments: &AgentArguments, cgroup_root: &Path) -> CaptureConfig {
+pub(super) fn capture(arguments: &KernelArguments, cgroup_root: &Path) -> CaptureConfig {
     CaptureConfig {
         cgroup_root: cgroup_root.to_path_buf(),
         bpffs_dir: arguments.bpffs.clone(),

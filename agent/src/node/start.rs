@@ -109,7 +109,6 @@ struct Inputs {
     sockets: SocketOptions,
     turn: Option<Turn>,
     cgroup_root: PathBuf,
-    took_over: bool,
 }
 
 /// A running agent.
@@ -137,22 +136,24 @@ impl Agent {
         let inputs = Inputs {
             readings,
             ask_for_pod,
-            sockets: SocketOptions { mark: arguments.mark, congestion: machine::congestion(&arguments)? },
+            sockets: SocketOptions {
+                mark: arguments.kernel.mark,
+                congestion: machine::congestion(&arguments)?,
+            },
             identities: authority::start(&arguments)?,
             access_log: AccessLog::start(
                 &servers::access_log_target(&arguments.access_log),
                 arguments.worker_count(),
             )?,
             turn: standby::turn(&arguments, &admin_socket).await?,
-            cgroup_root: machine::cgroup_root(&arguments)?,
-            took_over: arguments.bpffs.exists(),
+            cgroup_root: machine::cgroup_root(&arguments.kernel)?,
         };
-        let took_over = inputs.took_over;
-        let config = settings::capture(&arguments, &inputs.cgroup_root);
-        let kernel = Kernel::new(Capture::start(&config)?);
-        let started = Self::start_around(kernel.clone(), arguments, admin_socket, inputs).await;
+        let capture = Capture::start(&settings::capture(&arguments.kernel, &inputs.cgroup_root))?;
+        let took_over = capture.took_over();
+        let kernel = Kernel::new(capture);
+        let started = Self::start_around(kernel.clone(), arguments, admin_socket, inputs, took_over).await;
         if started.is_err() && !took_over {
-            // The first error is the one to tell. What an earlier agent left stays as it was.
+            // The first error is the one to tell. What an earlier agent or the boot guard left stays as it was.
             let _second = kernel.release();
         }
         started
@@ -164,9 +165,9 @@ impl Agent {
         arguments: AgentArguments,
         admin_socket: PathBuf,
         inputs: Inputs,
+        took_over: bool,
     ) -> Result<Self, StartError> {
-        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, cgroup_root, took_over } =
-            inputs;
+        let Inputs { readings, ask_for_pod, identities, access_log, sockets, turn, cgroup_root } = inputs;
         let released = || StartError::System(io::Error::other("the capture was released"));
         let (heartbeat, destinations) =
             kernel.heartbeat().zip(kernel.original_destinations()).ok_or_else(released)?;
@@ -207,7 +208,7 @@ impl Agent {
             took_over,
         };
         servers::start(&arguments, &admin_socket, &parts).await?;
-        heartbeat::start(heartbeat, &workers, arguments.heartbeat_limit)?;
+        heartbeat::start(heartbeat, &workers, arguments.kernel.heartbeat_limit)?;
         let means = Means {
             threads,
             sockets,
@@ -217,7 +218,7 @@ impl Agent {
         };
         let started = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
         let publisher = Publisher::new(published.clone(), settings::context(&arguments), started);
-        let locator = Locator::new(&cgroup_root, arguments.cgroup_root.is_some());
+        let locator = Locator::new(&cgroup_root, arguments.kernel.cgroup_root.is_some());
         let wakeups = Wakeups::new(kernel.take_events())?;
         let appearances = Appearances::new(wakeups.kernel_tells(), monotonic_ns());
         let pods = Pods::new(means, locator, appearances);

@@ -1,6 +1,7 @@
 //! Capture against the real kernel: needs root, cgroup v2 and `ip`; a machine that cannot run it fails it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod guard;
 mod inbound;
 mod lifetime;
 mod neighbours;

@@ -28,13 +28,13 @@ use crate::{
 const UID: &str = "4f0e0b9c-1d2e-4a5b-8c7d-0123456789ab";
 
 /// A pod's folder as kubelet's `cgroupfs` driver makes it, with a container.
-struct Group {
+pub(crate) struct Group {
     root: PathBuf,
     pod: PathBuf,
 }
 
 impl Group {
-    fn make(world: &World) -> Self {
+    pub(crate) fn make(world: &World) -> Self {
         let root = world.config.cgroup_root.clone();
         let pod = root.join(format!("kubepods/burstable/pod{UID}"));
         fs::create_dir_all(pod.join("container")).unwrap();
@@ -42,15 +42,15 @@ impl Group {
     }
 
     /// Moves this process into the container.
-    fn enter(&self) {
+    pub(crate) fn enter(&self) {
         fs::write(self.pod.join("container/cgroup.procs"), std::process::id().to_string()).unwrap();
     }
 
-    fn leave(&self) {
+    pub(crate) fn leave(&self) {
         fs::write(self.root.join("cgroup.procs"), std::process::id().to_string()).unwrap();
     }
 
-    fn judgements(&self, judgement: Option<Judgement>) -> Judgements {
+    pub(crate) fn judgements(&self, judgement: Option<Judgement>) -> Judgements {
         let pod = id(&self.pod);
         Judgements {
             has_strict: true,
@@ -83,18 +83,18 @@ fn id(folder: &Path) -> u64 {
     fs::metadata(folder).unwrap().ino()
 }
 
-fn judge(capture: &mut Capture, wanted: &Judgements) -> (u64, u64) {
+pub(crate) fn judge(capture: &mut Capture, wanted: &Judgements) -> (u64, u64) {
     let (counts, problems) = capture.judge(wanted, monotonic_ns());
     assert_eq!(problems, []);
     let pods = counts.iter().filter(|(id, _)| !wanted.groups.contains(id));
     pods.fold((0, 0), |(refused, passed), (_, counts)| (refused + counts.refused, passed + counts.passed))
 }
 
-fn straight(world: &World) -> std::io::Result<Socket> {
+pub(crate) fn straight(world: &World) -> std::io::Result<Socket> {
     within(&world.pod, || connect("10.77.0.2:8080"))
 }
 
-fn is_refused(world: &World) -> bool {
+pub(crate) fn is_refused(world: &World) -> bool {
     straight(world).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 

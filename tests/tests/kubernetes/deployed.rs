@@ -6,23 +6,41 @@ use posthaste_tests::{
     eventually,
 };
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-struct Served {
-    cluster: Cluster,
+pub(crate) struct Served {
+    pub(crate) cluster: Cluster,
     // Last: the server ends before its world.
-    _world: World,
+    world: World,
 }
 
-fn serve() -> Served {
+impl Served {
+    /// For files of the test's own.
+    pub(crate) fn folder(&self) -> &Path {
+        self.world.folder()
+    }
+}
+
+pub(crate) fn serve() -> Served {
     let world = World::create().unwrap();
     let mut cluster = Cluster::prepare(world.site("api", 1, 3).unwrap(), world.folder());
     cluster.start().unwrap();
-    Served { cluster, _world: world }
+    Served { cluster, world }
 }
 
 fn folder(name: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name).display().to_string()
+}
+
+/// Folder of an overlay of the user's own: one of ours with components and images.
+pub(crate) fn overlay_with(served: &Served, base: &str, components: &[String], images: &Value) -> String {
+    let up = "../".repeat(served.cluster.admin_kubeconfig().components().count());
+    let ours = |name: &str| format!("{up}{}", PathBuf::from(folder(name)).canonicalize().unwrap().display());
+    let components: Vec<String> = components.iter().map(|name| ours(name)).collect();
+    let text = json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [ours(base)], "components": components, "images": images});
+    let file = served.cluster.file("kustomization.yaml", &text.to_string()).unwrap();
+    file.parent().unwrap().display().to_string()
 }
 
 #[test]
@@ -54,14 +72,8 @@ fn every_overlay_applies_with_strict_validation_and_again_changes_nothing() {
 #[test]
 fn the_component_for_monitoring_fits_into_an_overlay() {
     let served = serve();
-    let up = "../".repeat(served.cluster.admin_kubeconfig().components().count());
-    let overlay =
-        |name: &str| format!("{up}{}", PathBuf::from(folder(name)).canonicalize().unwrap().display());
-    let text = json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
-        "resources": [overlay("")], "components": [overlay("components/monitoring")]});
-    let file = served.cluster.file("kustomization.yaml", &text.to_string()).unwrap();
-    let built =
-        served.cluster.kubectl(&["kustomize", &file.parent().unwrap().display().to_string()]).unwrap();
+    let folder = overlay_with(&served, "", &["components/monitoring".to_owned()], &json!([]));
+    let built = served.cluster.kubectl(&["kustomize", &folder]).unwrap();
     assert_eq!(built.matches("kind: PodMonitor").count(), 2, "{built}");
     assert!(built.contains("portNumber: 15020") && built.contains("kind: DaemonSet"), "{built}");
 }

@@ -32,7 +32,7 @@ fn eventually<T, E: Display>(
 }
 
 /// Both agents look for pods below roots of their own.
-fn mesh(annotations: &[(&str, &str)]) -> Mesh {
+pub(crate) fn mesh(annotations: &[(&str, &str)]) -> Mesh {
     let mut mesh = Mesh::prepare(annotations).unwrap();
     mesh.split_cgroups();
     mesh.authority.start().unwrap();

@@ -8,6 +8,7 @@ mod authorization_http;
 mod authorization_paths;
 mod balance;
 mod blame;
+mod boot_guard;
 mod bytes;
 mod capture;
 mod container;

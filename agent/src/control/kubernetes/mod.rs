@@ -30,7 +30,7 @@ mod fetch;
 mod installed;
 mod kinds;
 pub mod policy_status;
-mod saved;
+pub mod saved;
 mod seen;
 mod source;
 mod store;

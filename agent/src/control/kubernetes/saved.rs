@@ -19,7 +19,7 @@ use crate::{
         manifest,
         reading::Reading,
     },
-    snapshot::input::Inputs,
+    snapshot::{Problem, input::Inputs},
 };
 
 /// Name of the file in the state folder.
@@ -60,26 +60,82 @@ pub(super) async fn keep(path: PathBuf, mut readings: watch::Receiver<Arc<Readin
 
 /// What an earlier agent kept; none where nobody did. Objects that do not fit any more are left out. Blocks on the disk.
 pub(super) fn read(path: &Path) -> Option<Saved> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+    let (items, at) = match read_items(path) {
+        Ok(found) => found?,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "cannot read the inputs that were kept");
             return None;
         }
     };
     let mut objects = Vec::new();
-    for item in document::parse(FILE, &text, Format::Json) {
+    for item in items {
         match item {
             Item::Good(key, object) | Item::InPart(key, object, _) => objects.push((key, object)),
             Item::Bad(_, problem) => tracing::warn!(%problem, "of the inputs that were kept"),
             Item::Ignored => {}
         }
     }
+    Some(Saved { objects, at })
+}
+
+/// The inputs that the agent with this state folder kept last, and when they were written, as a person reads it; none where nobody did.
+/// For who must not take a part of them for the whole. Blocks on the disk.
+///
+/// # Errors
+/// They cannot be read, an object does not fit, or they cannot be those of a cluster.
+pub fn whole(state: &Path) -> Result<Option<(Inputs, String)>, SavedError> {
+    let path = path(state);
+    let found = read_items(&path).map_err(|source| SavedError::File { path: path.clone(), source })?;
+    let Some((items, at)) = found else { return Ok(None) };
+    let mut inputs = Inputs::default();
+    for item in items {
+        match item {
+            Item::Good(_, object) | Item::InPart(_, object, _) => object.add_to(&mut inputs),
+            Item::Bad(_, problem) => return Err(SavedError::Object { path, problem: Box::new(problem) }),
+            Item::Ignored => {}
+        }
+    }
+    // Every cluster has some.
+    if inputs.namespaces.is_empty() { Err(SavedError::Empty { path }) } else { Ok(Some((inputs, at))) }
+}
+
+/// Why nobody can say what the kept inputs say.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// The file.
+    #[error("{path} cannot be read: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Something in it.
+    #[error("{path} is not as an agent writes it: {problem}")]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// The object, the field and the reason.
+        problem: Box<Problem>,
+    },
+    /// Nothing in it.
+    #[error("{path} holds no Namespace, and every cluster has some")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What the file holds, and when it was written; none where there is no file.
+fn read_items(path: &Path) -> io::Result<Option<(Vec<Item>, String)>> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
     let written = fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let at = OffsetDateTime::from(written);
     let at = at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
-    Some(Saved { objects, at })
+    Ok(Some((document::parse(FILE, &text, Format::Json), at)))
 }
 
 /// Keeps inputs; the time that it worked, without the wait for the disk. Blocks on the disk.
@@ -129,5 +185,31 @@ mod tests {
         // A torn write is never seen.
         fs::write(path.with_extension("json.new"), "{\"half").unwrap();
         assert_eq!(read(&path).unwrap().objects, saved.objects);
+    }
+
+    #[test]
+    fn a_part_is_not_taken_for_the_whole() {
+        const NAMESPACE: &str = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}}"#;
+        let table = [
+            (NAMESPACE.to_owned(), Ok(1)),
+            (format!("{NAMESPACE}\n{NAMESPACE}"), Ok(2)),
+            (String::new(), Err("holds no Namespace")),
+            (format!("{NAMESPACE}\n{}", &NAMESPACE[..40]), Err("inputs.json document 2")),
+            (format!("{NAMESPACE}\n{}", NAMESPACE.replace("shop", "Shop!")), Err("Namespace/Shop!")),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        assert!(whole(folder.path()).unwrap().is_none());
+        for (text, expected) in table {
+            fs::write(path(folder.path()), &text).unwrap();
+            let found =
+                whole(folder.path()).map(|found| found.map_or(0, |(inputs, _)| inputs.namespaces.len()));
+            match (found, expected) {
+                (Ok(count), Ok(wanted)) => assert_eq!(count, wanted, "{text}"),
+                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+                (found, expected) => panic!("{text}: {found:?} instead of {expected:?}"),
+            }
+        }
+        fs::write(path(folder.path()), [0xff, 0xfe]).unwrap();
+        assert!(matches!(whole(folder.path()), Err(SavedError::File { .. })));
     }
 }
