@@ -3,8 +3,6 @@
 //! A waiting flow holds no buffer: readability comes first, then room on the other side, and only then a buffer, from
 //! the thread while reads are small. Reads grow while they come back full and shrink when they do not.
 
-mod ahead;
-
 use std::{
     cell::RefCell,
     io,
@@ -20,7 +18,6 @@ use tokio::{
     net::TcpStream,
 };
 
-use self::ahead::Ahead;
 use super::relay::End;
 use crate::tunnel::{ReceiveHalf, SendHalf};
 
@@ -200,8 +197,6 @@ fn next_chunk(chunk: usize, limit: usize, read: usize) -> usize {
 pub(super) trait Source {
     /// The next piece; none at the end.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>>;
-    /// The next piece of a source that does not keep it well, while it cannot be passed on; an end or an error stays.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Bytes>;
     /// So many bytes were passed on.
     fn passed(&mut self, bytes: usize);
     /// Ready when the source broke while nothing was taken from it.
@@ -214,17 +209,6 @@ pub(super) struct FromTunnel<R>(pub(super) R);
 impl<R: ReceiveHalf> Source for FromTunnel<R> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, End>>> {
         self.0.poll_data(cx).map(|next| next.map(|data| data.map_err(End::Stream)))
-    }
-
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        if ready!(self.0.poll_peek(cx)).is_none() {
-            return Poll::Pending;
-        }
-        match ready!(self.0.poll_data(cx)) {
-            Some(Ok(data)) => Poll::Ready(data),
-            // What was seen is what comes.
-            _ => Poll::Pending,
-        }
     }
 
     fn passed(&mut self, bytes: usize) {
@@ -256,11 +240,6 @@ impl Source for FromSocket<'_> {
         })
     }
 
-    /// The kernel keeps it.
-    fn poll_ahead(&mut self, _cx: &mut Context<'_>) -> Poll<Bytes> {
-        Poll::Pending
-    }
-
     fn passed(&mut self, _bytes: usize) {}
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -274,22 +253,11 @@ pub(super) struct Pour<'socket, F> {
     pub(super) side: Side,
     pub(super) source: F,
     pending: Bytes,
-    /// In a place of its own: few readers stop.
-    ahead: Option<Box<Ahead>>,
 }
 
 impl<'socket, F: Source> Pour<'socket, F> {
     pub(super) fn new(writer: &'socket TcpStream, side: Side, source: F) -> Self {
-        Self { writer, side, source, pending: Bytes::new(), ahead: None }
-    }
-
-    /// What was taken ahead; empty where there is nothing more.
-    fn kept(&mut self) -> Bytes {
-        let piece = self.ahead.as_mut().map(|ahead| ahead.take()).unwrap_or_default();
-        if piece.is_empty() {
-            self.ahead = None;
-        }
-        piece
+        Self { writer, side, source, pending: Bytes::new() }
     }
 
     /// Carries until the end of the source, which is passed on.
@@ -298,22 +266,14 @@ impl<'socket, F: Source> Pour<'socket, F> {
             while !self.pending.is_empty() {
                 let written = match self.poll_write(cx) {
                     Poll::Ready(written) => written.map_err(|error| self.side.broke(error))?,
-                    Poll::Pending => {
-                        while let Poll::Ready(piece) = self.source.poll_ahead(cx) {
-                            self.ahead.get_or_insert_default().put(piece);
-                        }
-                        return self.source.poll_broken(cx).map(Err);
-                    }
+                    Poll::Pending => return self.source.poll_broken(cx).map(Err),
                 };
                 self.pending.advance(written);
                 self.source.passed(written);
                 count(written);
             }
             // Also an empty slice of a large buffer would keep the buffer.
-            self.pending = self.kept();
-            if !self.pending.is_empty() {
-                continue;
-            }
+            self.pending = Bytes::new();
             match ready!(self.source.poll_next(cx)) {
                 Some(data) => self.pending = data?,
                 None => {

@@ -43,10 +43,10 @@ pub const REQUEST_BODY: &str = "request_body_bytes";
 /// The word for a request's head that did not come in time.
 pub const REQUEST_HEADERS: &str = "request_headers_timeout";
 
-/// How long a request's head may take once it has begun; none where there is no limit.
+/// How long a request's head may take once it has begun, by [`Limits::request_headers_ns`]; none where there is no limit.
 #[must_use]
-pub fn head_time(limits: &Limits) -> Option<Duration> {
-    (limits.request_headers_ns > 0).then(|| Duration::from_nanos(limits.request_headers_ns))
+pub fn head_time(request_headers_ns: u64) -> Option<Duration> {
+    (request_headers_ns > 0).then(|| Duration::from_nanos(request_headers_ns))
 }
 
 /// Bytes that a request's body may have; none where there is no limit.

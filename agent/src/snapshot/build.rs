@@ -96,6 +96,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
     );
     authorizations.check(&inputs.authorization_policies, &services.all, &mut problems);
     let not_http = authorization::not_http(&pods.local, &services.all);
+    let head_times = authorization::head_times(&pods.local, &services.all);
     let routes = routes::read(inputs, &by_name, &services, previous, &mut problems);
     let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();
@@ -117,6 +118,7 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         origins: services.origins,
         local_pods: pods.local,
         not_http,
+        head_times,
         uncaptured: pods.uncaptured,
         bystanders: pods.bystanders,
         has_strict,

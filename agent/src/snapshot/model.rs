@@ -209,6 +209,9 @@ pub struct Snapshot {
     pub local_pods: HashMap<Arc<str>, Arc<LocalPod>>,
     /// Ports of this node's pods that are declared not to be HTTP, where policies have conditions of HTTP: no request is read there.
     pub not_http: HashSet<SocketAddr>,
+    /// How long the head of a request may take at ports of this node's pods where policies have conditions of HTTP, nanoseconds; 0: for
+    /// ever. By what holds for the Services that lead there, where that is not the default.
+    pub head_times: HashMap<SocketAddr, u64>,
     /// Pods of this node that are not captured, with the reason (host network, not labelled, ...).
     pub uncaptured: Vec<(Arc<Workload>, String)>,
     /// The uids of the same pods, by those that kubelet names their cgroups by.

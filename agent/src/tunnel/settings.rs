@@ -29,9 +29,8 @@ pub struct Settings {
     pub server_streams: u32,
     /// Streams that we put on one of our connections, if the peer allows as many.
     pub pooled_streams: usize,
-    /// Bound on the bookkeeping of small unread frames: 256 bytes less a frame's length are counted for each. Above it the
-    /// connection is closed, so it must be large enough for one reader of HTTP that has stopped amid small messages; a relay takes its
-    /// own out.
+    /// Bound on the bookkeeping of small unread frames: 256 bytes less a frame's length are counted for each. Above it the connection
+    /// is closed; what readers leave is taken out long before.
     pub small_frames: usize,
     /// From dialling to the TCP connection.
     pub dial_deadline: Duration,

@@ -1,6 +1,6 @@
 //! Clients with one odd behaviour each; the answer says how it went, a failed connection included.
 
-use super::{crowd, load, pattern, server};
+use super::{crowd, drip, load, pattern, server};
 use serde_json::{Value, json};
 use std::{
     io::{self, Read, Write},
@@ -28,6 +28,8 @@ pub fn run(behaviour: &str, to: SocketAddr, arguments: &[String]) -> io::Result<
         "both-ways" => both_ways(to, number(0, 1 << 20)),
         "flood" => flood(to, number(0, 1 << 30), Duration::from_secs(number(1, 600))),
         "never-read" => never_read(to),
+        "drip" => drip::ask(to, text(0)),
+        "drip-http2" => drip::ask_http2(to, text(0), number(1, 1)),
         "leave" => leave(to, text(0)),
         "keep" => keep(to, Duration::from_millis(number(0, 100))),
         "read-after-reset" => read_after_reset(to),

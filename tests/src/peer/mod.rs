@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod crowd;
+mod drip;
 pub mod faulty;
 pub mod load;
 pub mod pattern;

@@ -22,6 +22,7 @@ pub fn run(behaviour: &str, port: u16, arguments: &[String]) -> io::Result<()> {
         "udp-echo" => return udp_echo(port),
         "hold" => return hold(port),
         "never-accept" => return never_accept(port),
+        "drip-http2" => return super::drip::serve_http2(&listen(port)?),
         _ => {}
     }
     let serve: Serve = match behaviour {
@@ -32,6 +33,7 @@ pub fn run(behaviour: &str, port: u16, arguments: &[String]) -> io::Result<()> {
         "slow" => slow,
         "stuck" => stuck,
         "flood" => flood,
+        "drip" => super::drip::answer,
         "reset" => reset,
         "half-close" => half_close,
         "speak-then-read" => speak_then_read,

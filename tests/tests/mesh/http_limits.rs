@@ -3,7 +3,7 @@
 
 use crate::http_shop::{Shop, answering, at_once, policy, slow};
 use posthaste_tests::{
-    Mesh, eventually,
+    Family, Mesh, eventually,
     peer::{self, faulty::Plan, load::Spec},
     wait::{eventually_within, holds},
 };
@@ -206,14 +206,8 @@ fn half_a_head_is_not_waited_for_without_end() {
         assert!(has("HTTP/1.1 408 ") && heard["end"] == "eof", "{sent:?}: {heard}\n{}", shop.logs());
         assert_eq!(has("HTTP/1.1 200 "), sent != half, "{sent:?}: {heard}");
     }
-    // Half a HEADERS frame behind the preface and SETTINGS: what follows is a GOAWAY, and the end.
-    let begun = [
-        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
-        &[0, 0, 9, 1, 4, 0, 0, 0, 1, 0x82],
-    ];
-    let line = [&*peer::hexadecimal(&begun.concat()), "20000"];
-    let heard = peer::call(&shop.client, "raw", shop.service, &line).unwrap();
+    // What follows is a GOAWAY, and the end.
+    let heard = peer::call(&shop.client, "raw", shop.service, &[&half_of_http2(), "20000"]).unwrap();
     assert_eq!(heard["end"], "eof", "{heard}\n{}", shop.logs());
     // Who says nothing between two requests may take longer.
     let seldom = Spec { rate: 1.0, ..Spec::requests(3, 1) };
@@ -225,4 +219,53 @@ fn half_a_head_is_not_waited_for_without_end() {
     assert_eq!(told, [&json!("refused"), &json!(408), &json!("UO"), &json!("client")], "{line}");
     let seen = (0..3).map(|server| shop.seen_by(server).targets);
     assert!(!seen.flatten().any(|(target, _)| target.contains("half")), "half a request has gone on");
+}
+
+/// Where the called pod's agent reads requests for its policies: it heeds the same limit, whoever the caller is.
+#[test]
+fn half_a_head_is_not_waited_for_by_the_called_pods_agent() {
+    let mut shop = Shop::start("http");
+    let generation = |shop: &Shop| shop.mesh.b.json(&["status"]).unwrap()["snapshot_generation"].as_u64();
+    let before = generation(&shop);
+    shop.put_all(&[
+        policy("shop-web", json!({"limits": {"requestHeadersTimeout": "500ms"}})),
+        json!({
+            "apiVersion": "posthaste.dev/v1alpha1", "kind": "AuthorizationPolicy",
+            "metadata": {"name": "by-method", "namespace": "shop"},
+            "spec": {"action": "DENY", "rules": [{"to": [{"operation": {"methods": ["DELETE"]}}]}]},
+        }),
+    ]);
+    eventually("the new snapshot", || holds(generation(&shop) > before, "the old one")).unwrap();
+    // Not by the service, so that the caller's agent carries bytes.
+    let to = shop.servers[0].0.at(Family::V4, 8080);
+    let half = "GET /half HTTP/1.1\r\nHost: shop\r\nX-Some";
+    for sent in [half.to_owned(), format!("GET /size/3 HTTP/1.1\r\nHost: shop\r\n\r\n{half}")] {
+        let heard = peer::call(&shop.client, "raw", to, &[&peer::hexadecimal(sent.as_bytes()), "20000"]);
+        let heard = heard.unwrap();
+        let has = |status: &str| heard["answer"].as_str().is_some_and(|answer| answer.contains(status));
+        assert!(has("HTTP/1.1 408 ") && heard["end"] == "eof", "{sent:?}: {heard}\n{}", shop.logs());
+        assert_eq!(has("HTTP/1.1 200 "), sent != half, "{sent:?}: {heard}");
+    }
+    let heard = peer::call(&shop.client, "raw", to, &[&half_of_http2(), "20000"]).unwrap();
+    assert_eq!(heard["end"], "eof", "{heard}\n{}", shop.logs());
+    let agent = &shop.mesh.b;
+    let late = agent.metrics().unwrap().sum(OVERFLOW, &[("limit", "request_headers_timeout")]);
+    assert_eq!(late, 3.0, "{}", shop.logs());
+    let line = agent.wait_for_log("a late head", |line| line["limit"] == "request_headers_timeout").unwrap();
+    let told = [&line["event"], &line["status"], &line["flags"], &line["source"]["pod"]];
+    assert_eq!(told, [&json!("refused"), &json!(408), &json!("UO"), &json!("client")], "{line}");
+    assert!(
+        !shop.seen_by(0).targets.keys().any(|target| target.contains("half")),
+        "half a request has gone on"
+    );
+}
+
+/// Half a HEADERS frame behind the preface and SETTINGS.
+fn half_of_http2() -> String {
+    let begun = [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+        &[0, 0, 9, 1, 4, 0, 0, 0, 1, 0x82],
+    ];
+    peer::hexadecimal(&begun.concat())
 }

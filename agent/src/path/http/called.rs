@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Version, header, request::Parts};
 
 use super::{
-    LATE,
     answer::Local,
     body::Body,
     downstream::{self, Handler, Incoming, Replied, Reply},
@@ -20,7 +19,7 @@ use super::{
     upstream::{Answer, Application},
 };
 use crate::{
-    http1::{HeadError, Sink},
+    http1::Sink,
     observe::{
         CloseReason, Connection, Denied, SocketWatch, monotonic_ns,
         requests::{DeniedRequest, Heading, Refusal, RefusedRequest, RequestFlag, RequestProtocol},
@@ -213,22 +212,6 @@ impl Called {
         self.worker.shared.requests.denied(self.worker.index(), &self.connection, &denied);
     }
 
-    /// What the caller sent was no request, and was answered with this status; by a limit, or because it is not unambiguous HTTP.
-    fn refused(&self, status: u16, what: &'static str, limit: Option<&'static str>) {
-        let Caller { identity, address, .. } = &self.caller;
-        let refused = RefusedRequest {
-            connection_id: self.connection.id(),
-            pod: identify::caller(&self.worker.snapshot(), *address, identity.as_ref()),
-            client: self.connection.client(),
-            status,
-            what,
-            limit,
-            at_ns: monotonic_ns(),
-        };
-        tracing::debug!(client = %address, status, what, "a request was refused");
-        self.worker.shared.requests.refused(self.worker.index(), &refused, None);
-    }
-
     /// An answer that does not come is none for the caller either, as if nobody stood between.
     async fn pass_on(&self, request: Request<Body>, (version, upgrade): (Version, bool), reply: Reply) {
         let mut inform = |status, headers: HeaderMap| reply.informational(status, &headers);
@@ -284,17 +267,25 @@ impl Handler for Called {
         self.pod.spawn(work);
     }
 
-    /// No policy says what holds here: those are for callers, by the service that they call.
+    /// As the Services say that lead here.
     fn head_time(&self) -> Option<Duration> {
-        limits::head_time(&Limits::default())
+        let said = self.worker.snapshot().head_times.get(&self.application.address()).copied();
+        limits::head_time(said.unwrap_or_else(|| Limits::default().request_headers_ns))
     }
 
-    fn late(&self, answer: Option<StatusCode>) {
-        self.refused(answer.map_or(0, |status| status.as_u16()), LATE, Some(limits::REQUEST_HEADERS));
-    }
-
-    fn malformed(&self, error: &HeadError) {
-        self.refused(error.status, error.what, None);
+    fn refused(&self, status: u16, what: &'static str, limit: Option<&'static str>) {
+        let Caller { identity, address, .. } = &self.caller;
+        let refused = RefusedRequest {
+            connection_id: self.connection.id(),
+            pod: identify::caller(&self.worker.snapshot(), *address, identity.as_ref()),
+            client: self.connection.client(),
+            status,
+            what,
+            limit,
+            at_ns: monotonic_ns(),
+        };
+        tracing::debug!(client = %address, status, what, "a request was refused");
+        self.worker.shared.requests.refused(self.worker.index(), &refused, None);
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     observe::{
         Connection, Stage, monotonic_ns,
-        requests::{RefusedRequest, RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
+        requests::{RequestFlag, RequestOpening, RequestProtocol, RequestRecord, request_id},
     },
     path::identify,
     resilience::{budget::Budget, bulkhead, deadline::Deadline, limits, outlier::Outcome},
@@ -71,23 +71,6 @@ impl Session {
     pub(super) fn connections(&self) -> u32 {
         let snapshot = self.worker.snapshot();
         identify::local_pod(&snapshot, &self.pod).map_or(1, |here| here.load.connections.load(Relaxed))
-    }
-
-    /// What the application sent was no request, and was answered with this status; by a limit, or because it is not unambiguous HTTP.
-    pub(super) fn refused(&self, status: u16, what: &'static str, limit: Option<&'static str>) {
-        let snapshot = self.worker.snapshot();
-        let refused = RefusedRequest {
-            connection_id: self.connection.id(),
-            pod: identify::local_pod(&snapshot, &self.pod).map(|here| Arc::clone(&here.workload)),
-            client: self.client,
-            status,
-            what,
-            limit,
-            at_ns: monotonic_ns(),
-        };
-        tracing::debug!(client = %self.client, status, what, "a request was refused");
-        let port = self.port(&snapshot);
-        self.worker.shared.requests.refused(self.worker.index(), &refused, port.map(|port| &**port));
     }
 
     /// The service port that the application connected to, unless it is gone.

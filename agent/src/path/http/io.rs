@@ -19,7 +19,10 @@ use crate::{
     http1::{Sink, Source},
     observe::SocketWatch,
     path::{connect::Far, flow, socket::Socket},
-    tunnel::{ReceiveHalf, Reset, SendHalf, Tunnel, reference::ReferenceTunnel},
+    tunnel::{
+        ReceiveHalf, Reset, SendHalf, Tunnel,
+        reference::{Inbox, ReferenceTunnel},
+    },
 };
 
 pub use watched::WatchedSocket;
@@ -45,7 +48,7 @@ pub struct WireSource {
 enum From {
     Socket { socket: Rc<WatchedSocket>, chunk: usize },
     Stream(<ReferenceTunnel as Tunnel>::Receive),
-    Http2(h2::RecvStream),
+    Http2(Inbox),
 }
 
 /// The writing half. Dropped without [`Sink::finish`] or [`Sink::abort`], a stream is cancelled and a socket is closed when its
@@ -72,7 +75,7 @@ impl Wire {
 
     /// A stream of an HTTP/2 connection.
     #[must_use]
-    pub fn of_http2(send: h2::SendStream<Bytes>, receive: h2::RecvStream) -> Self {
+    pub fn of_http2(send: h2::SendStream<Bytes>, receive: Inbox) -> Self {
         let source = WireSource { ahead: Bytes::new(), from: From::Http2(receive) };
         Self { source, sink: WireSink::Http2(send) }
     }
@@ -134,7 +137,7 @@ impl Source for WireSource {
     fn taken(&mut self, bytes: usize) {
         match &mut self.from {
             From::Stream(receive) if bytes > 0 => receive.release(bytes),
-            From::Http2(receive) if bytes > 0 => http2::release(receive, bytes),
+            From::Http2(receive) if bytes > 0 => receive.release(bytes),
             From::Socket { .. } | From::Stream(_) | From::Http2(_) => {}
         }
     }

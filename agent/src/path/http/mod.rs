@@ -35,13 +35,13 @@ pub mod upgrade;
 pub mod upstream;
 mod watch;
 
-use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-use http::{StatusCode, Version};
+use http::Version;
 
 use crate::{
-    http1::HeadError,
-    observe::{CloseReason, Connection},
+    observe::{CloseReason, Connection, monotonic_ns, requests::RefusedRequest},
+    path::identify,
     resilience::limits,
     worker::PodHere,
 };
@@ -49,9 +49,6 @@ use downstream::{Handler, Incoming, Reply};
 pub use exchange::Session;
 use io::Wire;
 use stream::WireStream;
-
-/// What is wrong with a request of which no more came.
-const LATE: &str = "the head did not come in time";
 
 /// Serves a captured connection whose client speaks `version`, to its end. When the worker stops or the pod leaves the mesh, running
 /// requests are finished and the connection is closed.
@@ -92,14 +89,23 @@ impl Handler for Session {
 
     fn head_time(&self) -> Option<Duration> {
         let snapshot = self.worker.snapshot();
-        limits::head_time(&self.port(&snapshot).map(|port| port.policy.limits).unwrap_or_default())
+        let said = self.port(&snapshot).map(|port| port.policy.limits).unwrap_or_default();
+        limits::head_time(said.request_headers_ns)
     }
 
-    fn late(&self, answer: Option<StatusCode>) {
-        self.refused(answer.map_or(0, |status| status.as_u16()), LATE, Some(limits::REQUEST_HEADERS));
-    }
-
-    fn malformed(&self, error: &HeadError) {
-        self.refused(error.status, error.what, None);
+    fn refused(&self, status: u16, what: &'static str, limit: Option<&'static str>) {
+        let snapshot = self.worker.snapshot();
+        let refused = RefusedRequest {
+            connection_id: self.connection.id(),
+            pod: identify::local_pod(&snapshot, &self.pod).map(|here| Arc::clone(&here.workload)),
+            client: self.client,
+            status,
+            what,
+            limit,
+            at_ns: monotonic_ns(),
+        };
+        tracing::debug!(client = %self.client, status, what, "a request was refused");
+        let port = self.port(&snapshot);
+        self.worker.shared.requests.refused(self.worker.index(), &refused, port.map(|port| &**port));
     }
 }

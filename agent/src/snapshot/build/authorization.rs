@@ -27,6 +27,7 @@ use crate::snapshot::{
         self,
         authorization::{Action, AuthorizationPolicy, Fault, KIND, Part},
     },
+    policy::Limits,
 };
 
 /// Ports of pods by their address.
@@ -190,6 +191,25 @@ pub(super) fn not_http(
     }
     declared.retain(|address| !http.contains(address));
     declared
+}
+
+/// How long the head of a request may take where it is read at the called pod, nanoseconds, where that is not the default. Which Service
+/// was called is not seen there: the most patient one counts, since its callers' agents have waited as long.
+pub(super) fn head_times(
+    local: &HashMap<Arc<str>, Arc<LocalPod>>,
+    services: &[Arc<Service>],
+) -> HashMap<SocketAddr, u64> {
+    let (asking, mut times) = (asking(local), HashMap::new());
+    for port in services.iter().flat_map(|service| &service.ports).filter(|_| !asking.is_empty()) {
+        let time = port.policy.limits.request_headers_ns;
+        for endpoint in port.endpoints.iter().filter(|endpoint| asking.contains(&endpoint.address.ip())) {
+            let longest = times.entry(endpoint.address).or_insert(time);
+            let endless = time == 0 || *longest == 0;
+            *longest = if endless { 0 } else { time.max(*longest) };
+        }
+    }
+    times.retain(|_, time| *time != Limits::default().request_headers_ns);
+    times
 }
 
 /// Addresses of the pods whose policies have conditions of HTTP.

@@ -60,6 +60,7 @@ pub fn update(before: &Inputs, now: &Inputs, context: &Context, previous: &Snaps
         origins: services.origins,
         local_pods: previous.local_pods.clone(),
         not_http: previous.not_http.clone(),
+        head_times: previous.head_times.clone(),
         uncaptured: previous.uncaptured.clone(),
         bystanders: previous.bystanders.clone(),
         has_strict: previous.has_strict,

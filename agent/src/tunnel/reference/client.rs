@@ -105,7 +105,7 @@ pub async fn establish<S: Sealed>(
         cut: Notify::new(),
     };
     let tunnel = ReferenceTunnel(Rc::new(link));
-    let watch = (heartbeat, Credit::new(settings));
+    let watch = (heartbeat, Credit::new(settings, &life));
     run(Box::pin(drive(connection, Pass::new(flusher), watch, tunnel.0.clone())));
     let unfinished = Unfinished(tunnel);
     let settled = life.wait(|life| match life.end() {
@@ -174,7 +174,7 @@ async fn drive<S: Sealed>(
             let worked = Pin::new(&mut connection).poll(context);
             link.settle();
             link.look_for_farewell();
-            if worked.is_pending() { credit.pending(&link.life, context) } else { worked }
+            if worked.is_pending() { Credit::pending(&link.life, context) } else { worked }
         }));
         let drained = link.requests.borrow().is_none();
         Poll::Ready(match worked {

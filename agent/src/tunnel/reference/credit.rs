@@ -1,25 +1,23 @@
-//! Tells a peer how much it may send: looks at what lies unread and changes the windows with it.
+//! Tells a peer how much it may send: looks at what lies unread, takes it out of `h2` and changes the windows with it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use h2::{FlowControl, StreamId, client, server};
+use h2::{client, server};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
 
-use super::drive::Life;
-use crate::{
-    snapshot::Map,
-    tunnel::{Settings, windows::Windows},
-};
+use super::{drive::Life, inbox::Unread};
+use crate::tunnel::{Settings, windows::Windows};
 
-/// After so many bytes the windows are looked at, or after the fourth part of what a connection may always send.
+/// After so many bytes it is looked at, or after the fourth part of what a connection may always send, or as often as small frames ask
+/// for.
 const OFTEN: u64 = 1 << 20;
 
 /// How long a window may stay smaller than it need be where nothing is received.
@@ -28,26 +26,6 @@ const SOON: Duration = Duration::from_secs(1);
 thread_local! {
     /// Unread on all connections of this worker, as each of them saw it last.
     static OF_WORKER: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The streams of a connection of which something may lie unread.
-#[derive(Default)]
-pub(super) struct Unread(RefCell<Map<StreamId, FlowControl>>);
-
-impl Unread {
-    pub(super) fn watch(&self, stream: &FlowControl) -> StreamId {
-        let id = stream.stream_id();
-        self.0.borrow_mut().insert(id, stream.clone());
-        id
-    }
-
-    pub(super) fn forget(&self, id: StreamId) {
-        self.0.borrow_mut().remove(&id);
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.borrow().values().map(|stream| stream.used_capacity() as u64).sum()
-    }
 }
 
 /// A connection whose windows can be changed.
@@ -83,44 +61,41 @@ pub(super) struct Credit {
     told: Windows,
     unread: u64,
     often: u64,
-    received: u64,
     looked_at: Instant,
 }
 
 impl Credit {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, life: &Life) -> Self {
+        let often =
+            OFTEN.min(u64::from(settings.connection_window) / 4).min(Unread::often(settings.small_frames));
+        life.counters.go_on(often);
         Self {
             settings: settings.clone(),
             told: Windows { stream: settings.stream_window, connection: settings.connection_window },
             unread: 0,
-            often: OFTEN.min(u64::from(settings.connection_window) / 4),
-            received: 0,
+            often,
             looked_at: Instant::now(),
         }
     }
 
     /// The connection has worked and waits. If it received so much that a look is due, that must follow even if nothing else
     /// happens: the peer may have no room left.
-    pub(super) fn pending<R>(&self, life: &Life, context: &Context<'_>) -> Poll<R> {
-        if self.is_due(life) {
+    pub(super) fn pending<R>(life: &Life, context: &Context<'_>) -> Poll<R> {
+        if life.counters.pauses() {
             context.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
-    fn is_due(&self, life: &Life) -> bool {
-        life.counters.received.get() >= self.received + self.often
-    }
-
     /// Looks, if it is time. To be called before the connection works, when the streams have had their turn: what lies unread
     /// then lies there because its reader does not keep up.
     pub(super) fn look(&mut self, life: &Life, connection: &mut impl Credited) {
-        if !self.is_due(life) && !self.is_late() {
+        if !life.counters.pauses() && !self.is_late() {
             return;
         }
         self.looked_at = Instant::now();
-        self.received = life.counters.received.get();
-        self.note(life.unread.bytes());
+        life.counters.go_on(self.often);
+        self.note(life.unread.gather());
         let wanted = Windows::beside(&self.settings, self.unread, OF_WORKER.get());
         if wanted.connection != self.told.connection {
             connection.widen_connection(wanted.connection);

@@ -8,13 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use h2::{FlowControl, Ping, PingPong, StreamId};
+use h2::{Ping, PingPong, RecvStream};
 use tokio::{
     sync::Notify,
     time::{Instant, Sleep, sleep},
 };
 
-use super::credit::Unread;
+use super::inbox::{Inbox, Unread};
 use crate::tunnel::{
     StreamError, TunnelEnd,
     liveness::{Action, Liveness, Seen, Times},
@@ -27,7 +27,7 @@ pub(super) struct Life {
     pub(super) open: Cell<usize>,
     pub(super) opened: Cell<u64>,
     pub(super) counters: Rc<Counters>,
-    pub(super) unread: Unread,
+    pub(super) unread: Rc<Unread>,
     /// No stream is begun any more.
     pub(super) leaving: Cell<bool>,
     end: RefCell<Option<TunnelEnd>>,
@@ -39,7 +39,7 @@ impl Life {
     pub(super) fn enter(self: &Rc<Self>) -> Entered {
         self.open.set(self.open.get() + 1);
         self.opened.set(self.opened.get() + 1);
-        Entered { life: Rc::clone(self), receives: Cell::new(None) }
+        Entered { life: Rc::clone(self) }
     }
 
     pub(super) fn end(&self) -> Option<TunnelEnd> {
@@ -102,8 +102,6 @@ impl std::fmt::Debug for Carrier {
 /// A stream counts while this lives.
 pub struct Entered {
     life: Rc<Life>,
-    /// The stream whose unread bytes count.
-    receives: Cell<Option<StreamId>>,
 }
 
 impl Entered {
@@ -115,18 +113,16 @@ impl Entered {
         Carrier(Rc::clone(&self.life))
     }
 
-    /// From now on what lies unread on the stream counts for the windows of its connection. To be called once it receives.
-    pub fn receives(&self, stream: &FlowControl) {
-        self.receives.set(Some(self.life.unread.watch(stream)));
+    /// From now on what lies unread on the stream counts for the windows of its connection.
+    #[must_use]
+    pub fn receives(&self, stream: RecvStream) -> Inbox {
+        self.life.unread.watch(stream)
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         self.life.open.set(self.life.open.get().saturating_sub(1));
-        if let Some(stream) = self.receives.get() {
-            self.life.unread.forget(stream);
-        }
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
-use super::drive::{Carrier, Entered, Life};
+use super::{
+    drive::{Carrier, Entered, Life},
+    inbox::Inbox,
+};
 use crate::tunnel::{ReceiveHalf, Reset, SendHalf, StreamError};
 
 /// What both halves hold; with the last of them the stream is no longer counted.
@@ -65,13 +68,9 @@ impl Shared {
 
 /// Both halves of a stream whose answer has come.
 #[must_use]
-pub fn both(
-    entered: Entered,
-    send: SendStream<Bytes>,
-    receive: RecvStream,
-) -> (ReferenceSend, ReferenceReceive) {
+pub fn both(entered: Entered, send: SendStream<Bytes>, inbox: Inbox) -> (ReferenceSend, ReferenceReceive) {
     let shared = Shared::new(entered, send);
-    (ReferenceSend(Rc::clone(&shared)), ReferenceReceive::new(receive, shared))
+    (ReferenceSend(Rc::clone(&shared)), ReferenceReceive { inbox, shared })
 }
 
 /// To the peer.
@@ -156,27 +155,22 @@ impl Drop for ReferenceSend {
 
 /// From the peer.
 pub struct ReferenceReceive {
-    stream: RecvStream,
+    inbox: Inbox,
     shared: Rc<Shared>,
 }
 
 impl ReferenceReceive {
-    pub(super) fn new(mut stream: RecvStream, shared: Rc<Shared>) -> Self {
-        shared.entered.receives(stream.flow_control());
-        Self { stream, shared }
+    pub(super) fn new(stream: RecvStream, shared: Rc<Shared>) -> Self {
+        Self { inbox: shared.entered.receives(stream), shared }
     }
 
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
-        let error = loop {
-            match ready!(self.stream.poll_data(context)) {
-                // The frame that only carries the end.
-                Some(Ok(data)) if data.is_empty() => {}
-                Some(Ok(data)) => return Poll::Ready(Some(Ok(data))),
-                Some(Err(error)) => break error,
-                None => {
-                    self.shared.received_all.set(true);
-                    return Poll::Ready(None);
-                }
+        let error = match ready!(self.inbox.poll_data(context)) {
+            Some(Ok(data)) => return Poll::Ready(Some(Ok(data))),
+            Some(Err(error)) => error,
+            None => {
+                self.shared.received_all.set(true);
+                return Poll::Ready(None);
             }
         };
         self.shared.received_all.set(true);
@@ -206,8 +200,7 @@ impl ReceiveHalf for ReferenceReceive {
     }
 
     fn release(&mut self, bytes: usize) {
-        // Fails only if more is released than was received, or after the end: then there is no window to give.
-        let _ = self.stream.flow_control().release_capacity(bytes);
+        self.inbox.release(bytes);
     }
 }
 

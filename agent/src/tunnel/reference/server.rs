@@ -23,6 +23,7 @@ use super::{
     credit::Credit,
     drive::{Entered, Heartbeat, Life, describe},
     halves::{ReferenceReceive, ReferenceSend, both},
+    inbox::Inbox,
 };
 use crate::tunnel::{
     Incoming, RequestHead, Settings, StreamError, TunnelEnd, headers,
@@ -68,7 +69,7 @@ where
         .map_err(|error| ServeError::Handshake(error.to_string().into()))?;
     drop(handshake);
     let heartbeat = Heartbeat::new(connection.ping_pong(), settings.server_times());
-    let credit = Credit::new(settings);
+    let credit = Credit::new(settings, &life);
     let mut serving = Serving { connection, pass, heartbeat, credit, life, leaving: None };
     let mut drain = pin!(drain);
     let end = poll_fn(|context| {
@@ -131,7 +132,7 @@ impl<S: Sealed> Serving<S> {
             credit.look(life, connection);
             loop {
                 match connection.poll_accept(context) {
-                    Poll::Pending => return credit.pending(life, context),
+                    Poll::Pending => return Credit::pending(life, context),
                     Poll::Ready(Some(Ok((request, respond)))) => dispatch(life, request, respond, handler),
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(describe(&error)),
                     Poll::Ready(None) if leaving.is_some() => return Poll::Ready(TunnelEnd::Drained),
@@ -148,13 +149,13 @@ fn dispatch(
     mut respond: SendResponse<Bytes>,
     handler: &impl Fn(ReferenceIncoming),
 ) {
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     match read_head(&parts) {
         Ok(head) => {
             let entered = life.enter();
             // What comes before the answer waits for the application as well.
-            entered.receives(body.flow_control());
-            let pending = Pending { respond, body, entered };
+            let inbox = entered.receives(body);
+            let pending = Pending { respond, inbox, entered };
             let incoming = ReferenceIncoming { head, pending: Some(pending) };
             handler(incoming);
         }
@@ -196,7 +197,7 @@ pub struct ReferenceIncoming {
 
 struct Pending {
     respond: SendResponse<Bytes>,
-    body: RecvStream,
+    inbox: Inbox,
     entered: Entered,
 }
 
@@ -223,7 +224,7 @@ impl Incoming for ReferenceIncoming {
     }
 
     fn accept(mut self, baggage: Option<&str>) -> Result<(ReferenceSend, ReferenceReceive), StreamError> {
-        let Some(Pending { mut respond, body, entered }) = self.pending.take() else {
+        let Some(Pending { mut respond, inbox, entered }) = self.pending.take() else {
             return Err(StreamError::Ended);
         };
         let mut response = Response::new(());
@@ -232,7 +233,7 @@ impl Incoming for ReferenceIncoming {
         }
         let send = respond.send_response(response, false);
         let send = send.map_err(|error| entered.life().stream_error(&error))?;
-        Ok(both(entered, send, body))
+        Ok(both(entered, send, inbox))
     }
 
     fn refuse(mut self, status: u16) {

@@ -22,6 +22,8 @@ use super::buffers;
 pub struct Counters {
     /// Bytes received.
     pub received: Cell<u64>,
+    /// Nothing is read beyond so many bytes received: whoever drives the connection has to look at it first. None: no bound.
+    pub pause: Cell<Option<u64>>,
     /// Bytes sent.
     pub sent: Cell<u64>,
     /// Times that collected bytes were handed to TLS.
@@ -31,6 +33,17 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Whether it is time to look at the connection.
+    #[must_use]
+    pub fn pauses(&self) -> bool {
+        self.pause.get().is_some_and(|pause| self.received.get() >= pause)
+    }
+
+    /// It was looked at; in so many bytes it is time again.
+    pub fn go_on(&self, bytes: u64) {
+        self.pause.set(Some(self.received.get() + bytes));
+    }
+
     fn note_alert(&self, error: &io::Error) {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         if let Some(rustls::Error::AlertReceived(alert)) = inner {
@@ -167,6 +180,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Coalesced<T> {
     ) -> Poll<io::Result<()>> {
         let mut inner = self.0.borrow_mut();
         inner.check()?;
+        if inner.counters.pauses() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = out.filled().len();
         let read = ready!(Pin::new(&mut inner.stream).poll_read(context, out));
         read.inspect_err(|error| inner.counters.note_alert(error))?;

@@ -40,7 +40,8 @@ use crate::{
     http1::HeadError,
     path::http::body::Body,
     tunnel::{
-        stream::{Coalesced, Pass},
+        reference::{Inbox, Unread},
+        stream::{Coalesced, Counters, Pass},
         windows::Windows,
     },
 };
@@ -57,8 +58,8 @@ const STREAMS: u32 = 1024;
 const HEAD_BYTES: u32 = 64 * 1024;
 /// Bytes of an answer that a stream may queue.
 const QUEUED: usize = 64 * 1024;
-/// Bound on the bookkeeping of small unread frames, as `h2` counts it: 256 bytes less a frame's length for each. Enough for a stream whose
-/// window is full of the smallest messages of gRPC; above it the connection is closed.
+/// Bound on the bookkeeping of small unread frames, as `h2` counts it: 256 bytes less a frame's length for each. Above it the connection
+/// is closed; what stays unread is taken out long before.
 const SMALL_FRAMES: usize = 16 << 20;
 /// Streams that were reset before we saw their request (CVE-2023-44487).
 const RESET_UNSEEN: usize = 100;
@@ -84,7 +85,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
 {
-    let (near, flusher) = Coalesced::new(near, Rc::default());
+    let counters: Rc<Counters> = Rc::default();
+    let (near, flusher) = Coalesced::new(near, Rc::clone(&counters));
     let mut pass = Pass::new(flusher);
     let seen: Rc<Seen> = Rc::default();
     let near = Watched::new(near, Rc::clone(&seen));
@@ -95,12 +97,19 @@ where
         Ok(mut connection) => {
             let mut leaving = pin!(leaving);
             let (mut has_left, mut is_late, mut head_time) = (false, false, HeadTime::default());
+            let unread: Rc<Unread> = Rc::default();
+            counters.go_on(Unread::often(SMALL_FRAMES));
             poll_fn(|context| {
                 if !has_left && leaving.as_mut().poll(context).is_ready() {
                     has_left = true;
                     connection.graceful_shutdown();
                 }
-                let served = pass.poll(context, |context| poll_serve(&mut connection, &handler, context));
+                let served =
+                    pass.poll(context, |context| poll_serve(&mut connection, &handler, &unread, context));
+                if counters.pauses() {
+                    unread.gather();
+                    counters.go_on(Unread::often(SMALL_FRAMES));
+                }
                 tell_malformed(&*handler, &seen.resets);
                 let begun = seen.within_head.get();
                 if served.is_pending() && !is_late && head_time.is_over(begun, &*handler, context) {
@@ -146,6 +155,7 @@ fn builder(windows: Windows) -> Builder {
 fn poll_serve<S, H>(
     connection: &mut Connection<S, Bytes>,
     handler: &Rc<H>,
+    unread: &Rc<Unread>,
     context: &mut Context<'_>,
 ) -> Poll<Result<(), h2::Error>>
 where
@@ -157,17 +167,24 @@ where
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => return Poll::Ready(Ok(())),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-            Poll::Ready(Some(Ok((request, respond)))) => begin(handler, request, respond),
+            Poll::Ready(Some(Ok((request, respond)))) => begin(handler, unread, request, respond),
         }
     }
 }
 
 /// Starts the work for a request, or refuses it.
-fn begin<H: Handler>(handler: &Rc<H>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+fn begin<H: Handler>(
+    handler: &Rc<H>,
+    unread: &Rc<Unread>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let (mut parts, receive) = request.into_parts();
     match head::normalise(&mut parts) {
         Ok(said) => {
             let stream = Stream::new(respond, said.expects_continue);
+            let opens = said.connects || !receive.is_end_stream();
+            let receive = opens.then(|| unread.watch(receive));
             handler.spawn(serve(Rc::clone(handler), stream, parts, said, receive));
         }
         Err(error) => {
@@ -186,9 +203,8 @@ async fn serve<H: Handler>(
     stream: Rc<Stream>,
     parts: Parts,
     said: Said,
-    receive: RecvStream,
+    mut receive: Option<Inbox>,
 ) {
-    let mut receive = Some(receive);
     let body = poll_fn(|context| {
         let body = match receive.take() {
             Some(receive) if !said.connects => RequestBody::begin(&stream, receive, said.length, context),

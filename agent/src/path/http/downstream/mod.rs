@@ -24,7 +24,7 @@ use std::{rc::Rc, time::Duration};
 use http::{Request, StatusCode, Version};
 
 use super::body::{Body, BodyError};
-use crate::http1::HeadError;
+use crate::{http1::HeadError, resilience::limits};
 
 pub use crate::tunnel::windows::Windows;
 pub use http1::serve_http1;
@@ -59,14 +59,18 @@ pub trait Handler: 'static {
         None
     }
 
-    /// Told of a head that took longer, and of what the loop answers; over HTTP/2 it closes the connection (ENHANCE_YOUR_CALM).
+    /// Told of what was refused, by a limit or because it is not unambiguous HTTP, and answered with this status; 0: with none.
+    fn refused(&self, status: u16, what: &'static str, limit: Option<&'static str>);
+
+    /// A head took longer than it may. Over HTTP/2 that closes the connection (ENHANCE_YOUR_CALM).
     fn late(&self, answer: Option<StatusCode>) {
-        let _ = answer;
+        let status = answer.map_or(0, |status| status.as_u16());
+        self.refused(status, "the head did not come in time", Some(limits::REQUEST_HEADERS));
     }
 
-    /// Told of what was refused as malformed; the loop has answered it.
+    /// What came is malformed; the loop has answered it.
     fn malformed(&self, error: &HeadError) {
-        let _ = error;
+        self.refused(error.status, error.what, None);
     }
 }
 

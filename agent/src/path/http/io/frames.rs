@@ -4,14 +4,12 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
 
-use super::http2::{poll_content, release};
-use crate::path::http::body::Frame;
+use crate::{path::http::body::Frame, tunnel::reference::Inbox};
 
 /// The receiving half of a stream.
 pub(in crate::path::http) struct Frames {
-    stream: RecvStream,
+    stream: Inbox,
     /// By `content-length`, to which `h2` holds the peer.
     left: Option<u64>,
     /// Bytes of the last frame, whose window the peer has not got back.
@@ -21,7 +19,7 @@ pub(in crate::path::http) struct Frames {
 
 impl Frames {
     /// Of a stream whose head was read, and said this length.
-    pub(in crate::path::http) fn new(stream: RecvStream, length: Option<u64>) -> Self {
+    pub(in crate::path::http) fn new(stream: Inbox, length: Option<u64>) -> Self {
         Self { stream, left: length, held: 0, ended: false }
     }
 
@@ -34,7 +32,7 @@ impl Frames {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, h2::Error>>> {
         self.give_back();
-        Poll::Ready(match ready!(poll_content(&mut self.stream, context)) {
+        Poll::Ready(match ready!(self.stream.poll_data(context)) {
             Some(Ok(data)) => Some(Ok(self.take(data))),
             Some(Err(error)) => Some(Err(error)),
             None => {
@@ -48,7 +46,7 @@ impl Frames {
     fn take(&mut self, data: Bytes) -> Frame {
         self.held = data.len();
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-        if self.stream.is_end_stream() {
+        if self.stream.is_end() {
             self.ended = true;
             self.give_back();
         }
@@ -58,7 +56,7 @@ impl Frames {
     fn give_back(&mut self) {
         let bytes = std::mem::take(&mut self.held);
         if bytes > 0 {
-            release(&mut self.stream, bytes);
+            self.stream.release(bytes);
         }
     }
 
@@ -74,7 +72,7 @@ impl Frames {
 
     /// Whether nothing will come any more.
     pub(in crate::path::http) fn is_end(&self) -> bool {
-        self.ended || self.stream.is_end_stream()
+        self.ended || self.stream.is_end()
     }
 }
 

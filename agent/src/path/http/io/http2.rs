@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
+
+use crate::tunnel::reference::Inbox;
 
 /// Room for up to `wanted` bytes (above zero) on a stream; none when nothing can be sent on it any more.
 pub(in crate::path::http) fn poll_room(
@@ -29,28 +31,8 @@ pub(in crate::path::http) fn poll_room(
     }
 }
 
-/// The next content of a stream, which is never empty; none at its end.
-pub(super) fn poll_content(
-    receive: &mut RecvStream,
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, h2::Error>>> {
-    loop {
-        match ready!(receive.poll_data(context)) {
-            // A frame that only carries the end.
-            Some(Ok(data)) if data.is_empty() => {}
-            next => return Poll::Ready(next),
-        }
-    }
-}
-
-/// Gives window back to the peer.
-pub(super) fn release(receive: &mut RecvStream, bytes: usize) {
-    // Fails only after the stream's end: then there is no window to give.
-    let _ = receive.flow_control().release_capacity(bytes);
-}
-
-pub(super) fn poll_read(receive: &mut RecvStream, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-    Poll::Ready(match ready!(poll_content(receive, context)) {
+pub(super) fn poll_read(receive: &Inbox, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    Poll::Ready(match ready!(receive.poll_data(context)) {
         Some(Ok(data)) => Ok(data),
         Some(Err(error)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
         None => Ok(Bytes::new()),

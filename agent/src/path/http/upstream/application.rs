@@ -112,6 +112,12 @@ impl Application {
         }
     }
 
+    /// Where it is reached.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Sends one request in HTTP/1.1.
     ///
     /// # Errors

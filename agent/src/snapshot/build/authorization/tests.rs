@@ -134,6 +134,43 @@ fn conditions_of_http_on_a_port_that_is_not_are_said() {
 }
 
 #[test]
+fn the_most_patient_service_says_how_long_a_head_may_take_where_requests_are_read() {
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: too, namespace: shop}, spec: {clusterIP: 10.96.0.2, ports: [{name: web, port: 80}]}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: too-1, namespace: shop, labels: {kubernetes.io/service-name: too}}, addressType: IPv4, ports: [{name: web, port: 8080}], endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]}
+---
+";
+    let get = "{apiVersion: posthaste.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: get, namespace: shop}, \
+               spec: {selector: {matchLabels: {app: cart}}, rules: [{to: [{operation: {methods: [GET], ports: ['8080']}}]}]}}\n---\n";
+    let times = |asks: &str, of: [&str; 2]| {
+        let policies = ["cart", "too"].into_iter().zip(of).filter(|(_, time)| !time.is_empty()).map(|(name, time)| {
+            format!(
+                "{{apiVersion: posthaste.dev/v1alpha1, kind: TrafficPolicy, metadata: {{name: {name}, namespace: shop}}, \
+                 spec: {{targetRefs: [{{kind: Service, name: {name}}}], limits: {{requestHeadersTimeout: {time}}}}}}}\n---\n"
+            )
+        });
+        let policies: String = policies.collect();
+        let world = WORLD.replace("ANNOTATIONS", "");
+        let (snapshot, problems) = snapshot(&format!("{world}{service}{asks}{policies}"));
+        assert_eq!(fields(&problems), Vec::<&str>::new());
+        let mut times: Vec<_> =
+            snapshot.head_times.into_iter().map(|(at, time)| (at.to_string(), time)).collect();
+        times.sort();
+        times
+    };
+    let at = |time: u64| vec![("10.0.0.1:8080".to_owned(), time)];
+    assert_eq!(times(get, ["2s", "5s"])[..1], at(5_000_000_000));
+    assert_eq!(times(get, ["0s", "5s"])[..1], at(0));
+    assert_eq!(times(get, ["2s", "90s"])[..1], at(90_000_000_000));
+    assert_eq!(
+        times(get, ["2s", ""]).len(),
+        1,
+        "the default of the other one is longer; only port 8081 is the first one's alone"
+    );
+    assert_eq!(times("", ["2s", "5s"]), []);
+}
+
+#[test]
 fn policies_of_others_cost_a_pod_nothing() {
     let of_other = "selector: {matchLabels: {app: other}}";
     let (snapshot, _) = world("", &vec![of_other; 50]);

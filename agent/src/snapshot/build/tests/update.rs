@@ -145,10 +145,11 @@ fn told(snapshot: &Snapshot) -> String {
     }
     let mut not_http: Vec<_> = snapshot.not_http.iter().collect();
     not_http.sort();
+    let head_times: BTreeMap<_, _> = snapshot.head_times.iter().collect();
     let pods: BTreeMap<_, _> =
         snapshot.local_pods.iter().map(|(uid, pod)| (uid, &pod.authorization)).collect();
     let counts = (snapshot.service_ports.len(), snapshot.cluster_ips.len());
-    writeln!(told, "{not_http:?} {pods:?} {counts:?}").unwrap();
+    writeln!(told, "{not_http:?} {head_times:?} {pods:?} {counts:?}").unwrap();
     told
 }
 

@@ -154,16 +154,38 @@ fn what_stuck_readers_hold_together_is_bounded() {
 }
 
 #[test]
-fn a_reader_that_stops_amid_tiny_messages_keeps_its_tunnel() {
+fn readers_that_stop_amid_tiny_messages_keep_their_tunnel_and_get_all_of_them_later() {
     on_worker(async {
-        let world = World::new(Settings::default()).await;
+        // Enough for a twentieth of them.
+        let world = World::new(Settings { small_frames: 256 << 10, ..Settings::default() }).await;
+        let mut late = world.open("tiny").await.unwrap();
         let mut stuck = world.open("stuck").await.unwrap();
-        for _ in 0..60_000 {
+        for _ in 0..TINY {
             write(&mut stuck.send, Bytes::from_static(&[1; 20])).await.unwrap();
             tokio::task::yield_now().await;
         }
-        assert!(world.open("echo").await.is_ok());
-        assert_eq!(world.dials.get(), 1);
+        world.saw("all is sent").await;
+        is_answered(&world).await;
+        let all = read_all(&mut late.receive).await.unwrap();
+        assert!(all.chunks(4).map(|message| u32::from_be_bytes(message.try_into().unwrap())).eq(0..TINY));
+    });
+}
+
+#[test]
+fn who_waits_is_woken_whatever_was_taken_out_meanwhile() {
+    on_worker(async {
+        let world = World::new(Settings::default()).await;
+        let mut waits = world.open("echo").await.unwrap();
+        write(&mut waits.send, Bytes::from_static(b"first")).await.unwrap();
+        // Kept without its window, so that something seems to lie unread.
+        assert_eq!(read(&mut waits.receive).await, Some(Ok(Bytes::from_static(b"first"))));
+        let mut receive = waits.receive;
+        let heard = spawn_local(async move { read(&mut receive).await });
+        for _ in 0..10 {
+            is_answered(&world).await;
+        }
+        write(&mut waits.send, Bytes::from_static(b"second")).await.unwrap();
+        assert_eq!(heard.await.unwrap(), Some(Ok(Bytes::from_static(b"second"))));
     });
 }
 

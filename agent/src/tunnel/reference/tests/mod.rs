@@ -34,6 +34,9 @@ use crate::tunnel::{
     SendHalf, Settings, StreamError, stream::ReadAhead,
 };
 
+/// Messages of "tiny", four bytes each.
+const TINY: u32 = 20_000;
+
 /// Runs a test as a worker thread would, and not for ever.
 fn on_worker(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -222,6 +225,14 @@ async fn handle(world: World, incoming: ReferenceIncoming) {
         "watch" => {
             let end = read_all(&mut receive).await;
             world.seen.borrow_mut().push(format!("end {end:?}"));
+        }
+        "tiny" => {
+            for message in 0..TINY {
+                write(&mut send, Bytes::copy_from_slice(&message.to_be_bytes())).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            send.finish().unwrap();
+            world.seen.borrow_mut().push("all is sent".into());
         }
         "stuck" => drop(poll_fn(|context| send.poll_reset(context)).await),
         "spout" => {

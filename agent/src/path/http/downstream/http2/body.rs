@@ -6,7 +6,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use h2::RecvStream;
 use http::{HeaderMap, StatusCode};
 
 use super::{BROKEN, stream::Stream};
@@ -16,6 +15,7 @@ use crate::{
         body::{Body, BodyError, BodySource, Frame, content},
         io::frames::Frames,
     },
+    tunnel::reference::Inbox,
 };
 
 /// What the client sends.
@@ -30,7 +30,7 @@ impl RequestBody {
     /// The body of a request that has one. What is whole already needs no source.
     pub(super) fn begin(
         stream: &Rc<Stream>,
-        receive: RecvStream,
+        receive: Inbox,
         length: Option<u64>,
         context: &mut Context<'_>,
     ) -> Body {

@@ -7,16 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::path::http::io::http2::poll_room;
+use crate::{path::http::io::http2::poll_room, tunnel::reference::Inbox};
 
 /// What is done for one request.
 pub(in super::super) struct Stream {
     way: RefCell<Way>,
     /// What CONNECT's answer opens; taken by it.
-    pub(super) receive: RefCell<Option<RecvStream>>,
+    pub(super) receive: RefCell<Option<Inbox>>,
     /// Bytes of the request's body that were taken.
     pub(super) received: Cell<u64>,
     /// The client holds its body back until it is told to go on.
@@ -107,7 +107,7 @@ impl Stream {
     }
 
     /// Both directions, for whatever comes after HTTP.
-    pub(super) fn hand_over(&self) -> Option<(SendStream<Bytes>, RecvStream)> {
+    pub(super) fn hand_over(&self) -> Option<(SendStream<Bytes>, Inbox)> {
         let receive = self.receive.take()?;
         match self.way.replace(Way::Gone) {
             Way::Open(send) => {

@@ -25,13 +25,10 @@ use tokio::{
 };
 
 use super::{Handler, Incoming, Reply, ReplyOutcome, Windows, serve_http1, serve_http2};
-use crate::{
-    http1::HeadError,
-    path::http::{
-        body::{Body, BodyError, BodySource, Frame},
-        io::Wire,
-        upgrade::Upgraded,
-    },
+use crate::path::http::{
+    body::{Body, BodyError, BodySource, Frame},
+    io::Wire,
+    upgrade::Upgraded,
 };
 
 /// Runs a test as a worker thread would, and not for ever.
@@ -99,12 +96,11 @@ impl Handler for Site {
         self.head_time.get()
     }
 
-    fn late(&self, _: Option<StatusCode>) {
-        self.late.set(self.late.get() + 1);
-    }
-
-    fn malformed(&self, error: &HeadError) {
-        self.malformed.borrow_mut().push(error.what);
+    fn refused(&self, _: u16, what: &'static str, limit: Option<&'static str>) {
+        match limit {
+            Some(_) => self.late.set(self.late.get() + 1),
+            None => self.malformed.borrow_mut().push(what),
+        }
     }
 }
 

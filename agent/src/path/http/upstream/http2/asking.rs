@@ -185,7 +185,8 @@ impl Asking {
 
     /// Both ways after a 2xx to CONNECT.
     fn wire(self, stream: RecvStream) -> Wire {
-        let (send, receive) = both(self.entered, self.upload.send, stream);
+        let inbox = self.entered.receives(stream);
+        let (send, receive) = both(self.entered, self.upload.send, inbox);
         Wire::of_stream(send, receive)
     }
 

@@ -28,16 +28,16 @@ pub(super) struct Received {
 impl Received {
     /// The body of an answer. What came whole with its head needs no source.
     pub(super) fn body(
-        mut stream: RecvStream,
+        stream: RecvStream,
         left: Option<u64>,
         entered: Rc<Entered>,
         context: &mut Context<'_>,
     ) -> Body {
-        entered.receives(stream.flow_control());
-        let mut received = Self { frames: Frames::new(stream, left), first: None, _entered: entered };
-        if received.is_end() {
+        if stream.is_end_stream() {
             return Body::Empty;
         }
+        let frames = Frames::new(entered.receives(stream), left);
+        let mut received = Self { frames, first: None, _entered: entered };
         // An error or an end the stream tells again.
         if let Poll::Ready(Some(Ok(frame))) = received.poll_next(context) {
             match frame {

@@ -70,6 +70,34 @@ fn an_answer_that_nobody_reads_is_held_back() {
 }
 
 #[test]
+fn small_messages_that_nobody_reads_do_not_end_the_connection() {
+    const STREAMS: usize = 4;
+    const MESSAGES: usize = 80_000;
+    on_worker(async {
+        let connection = served(|_, mut respond| async move {
+            let mut send = respond.send_response(status(200), false).unwrap();
+            for _ in 0..MESSAGES {
+                send.reserve_capacity(5);
+                while send.capacity() < 5 {
+                    poll_fn(|context| send.poll_capacity(context)).await.unwrap().unwrap();
+                }
+                send.send_data(Bytes::from_static(&[0; 5]), false).unwrap();
+            }
+            send.send_trailers(HeaderMap::new()).unwrap();
+        })
+        .await;
+        let mut answers = Vec::new();
+        for _ in 0..STREAMS {
+            answers.push(send(&connection, get("/")).await.unwrap());
+        }
+        for mut answer in answers {
+            let (content, trailers, error) = read(answer.response.body_mut()).await;
+            assert_eq!((content.len(), trailers.is_some(), error), (5 * MESSAGES, true, None));
+        }
+    });
+}
+
+#[test]
 fn a_known_length_is_kept_and_counted() {
     on_worker(async {
         let connection = served(|_, mut respond| async move {
