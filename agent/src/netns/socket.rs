@@ -9,8 +9,9 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that wait for `accept`; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+/// Connections that wait for `accept`: as many as `net.core.somaxconn` of the pod's namespace allows, at which the kernel caps it
+/// (listen(2)). Who raised that for an application has it raised for us, who stand before it.
+const BACKLOG: i32 = i32::MAX;
 
 /// What every socket of the agent is made with.
 #[derive(Clone, Debug)]

@@ -9,26 +9,42 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Connections that are opened before the first of them is answered. All of a large crowd at once would take a slow machine longer than
+/// an agent tries to reach an endpoint.
+const WAVE: u64 = 200;
+
 /// Opens `count` connections to an echo server, and with all of them open exchanges `rounds` messages on each.
 ///
 /// # Errors
 /// A connection that fails; the text says which.
 pub fn talk(to: SocketAddr, count: u64, rounds: u64) -> io::Result<Value> {
-    let mut streams = open(to, count)?;
+    let mut streams = Vec::new();
+    while (streams.len() as u64) < count {
+        let mut wave = open(to, WAVE.min(count - streams.len() as u64))?;
+        exchange(&mut wave, "open")?;
+        streams.append(&mut wave);
+    }
     for round in 0..rounds {
-        for (number, stream) in streams.iter_mut().enumerate() {
-            stream.write_all(format!("{number:08}{round:08}").as_bytes())?;
-        }
-        for (number, stream) in streams.iter_mut().enumerate() {
-            let mut answer = [0_u8; 16];
-            stream.read_exact(&mut answer)?;
-            if answer.as_slice() != format!("{number:08}{round:08}").as_bytes() {
-                return Err(io::Error::other(format!("connection {number} got what was not its own")));
-            }
-        }
+        exchange(&mut streams, &format!("{round:08}"))?;
         super::client::say(&json!({"round": round, "open": streams.len()}));
     }
     Ok(json!({"right": count, "rounds": rounds}))
+}
+
+/// A message on each of them, and then the answers.
+fn exchange(streams: &mut [TcpStream], what: &str) -> io::Result<()> {
+    for (number, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(format!("{number:08}{what}").as_bytes())?;
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let expected = format!("{number:08}{what}");
+        let mut answer = vec![0_u8; expected.len()];
+        stream.read_exact(&mut answer)?;
+        if answer != expected.as_bytes() {
+            return Err(io::Error::other(format!("connection {number} got what was not its own")));
+        }
+    }
+    Ok(())
 }
 
 /// Opens `count` connections, exchanges one byte on each, says `idle`, and holds them until it is killed.
@@ -89,7 +105,7 @@ fn open_each(
         let explain =
             |error: io::Error| io::Error::new(error.kind(), format!("connection {number}: {error}"));
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20)).map_err(explain)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         first(&mut stream).map_err(explain)?;
         streams.push(stream);
     }

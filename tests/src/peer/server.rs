@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use std::{
     io::{self, Read, Write},
     net::{Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket},
-    sync::Arc,
     thread,
     time::Duration,
 };
@@ -21,7 +20,6 @@ pub fn run(behaviour: &str, port: u16, arguments: &[String]) -> io::Result<()> {
         "http" => return super::faulty::run(port, arguments.first().map_or("server", String::as_str)),
         "udp-echo" => return udp_echo(port),
         "hold" => return hold(port),
-        "never-accept" => return never_accept(port),
         "drip-http2" => return super::drip::serve_http2(&listen(port)?),
         _ => {}
     }
@@ -216,15 +214,6 @@ fn hold(port: u16) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Listens with the smallest backlog and accepts nothing.
-fn never_accept(port: u16) -> io::Result<()> {
-    let listener: Arc<TcpListener> = Arc::new(listen(port)?);
-    loop {
-        thread::sleep(Duration::from_secs(3600));
-        let _kept = Arc::clone(&listener);
-    }
 }
 
 fn udp_echo(port: u16) -> io::Result<()> {
