@@ -82,6 +82,8 @@ pub(super) fn delivering(family: Family, options: &SocketOptions) -> io::Result<
         Family::V4 => socket.set_ip_transparent_v4(true)?,
         Family::V6 => socket.set_ip_transparent_v6(true)?,
     }
+    // A port that was used before may be again, as where the kernel chooses it.
+    socket.set_reuse_address(true)?;
     bind_address_without_port(&socket)?;
     socket.bind_device(Some(b"lo"))?;
     Ok(socket)

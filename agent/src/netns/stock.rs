@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     rc::Rc,
     sync::Arc,
 };
@@ -22,6 +23,13 @@ use super::{
 
 /// The most sockets kept for one pod, kind and family on one worker.
 const MOST: usize = 64;
+
+/// Ports from which is delivered in a caller's name: above those that callers have by default (`ip_local_port_range`, ip(7)). A connection
+/// that comes without a tunnel is in the same namespace between the same addresses; if both had one port, the handshake of the one
+/// would meet the other, and neither would end.
+const PORTS: RangeInclusive<u16> = 61_000..=65_535;
+/// How many of them are tried before the kernel chooses any: a caller that has most of them in use already does not wait long.
+const PORTS_TRIED: usize = 4;
 
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,10 +86,26 @@ impl SocketStock {
         client: IpAddr,
         destination: SocketAddr,
     ) -> io::Result<TcpStream> {
-        let socket = self.take(namespace, Kind::Deliver, Family::of(destination.ip())).await?;
-        if Family::of(client) == Family::of(destination.ip()) {
-            socket.bind(&SocketAddr::new(client, 0).into())?;
+        let family = Family::of(destination.ip());
+        if Family::of(client) != family {
+            return connect(self.take(namespace, Kind::Deliver, family).await?, destination).await;
         }
+        for _ in 0..PORTS_TRIED {
+            let socket = self.take(namespace, Kind::Deliver, family).await?;
+            let port = fastrand::u16(PORTS);
+            let bound = socket.bind(&SocketAddr::new(client, port).into());
+            let connected = match bound {
+                Ok(()) => connect(socket, destination).await,
+                Err(error) => Err(error),
+            };
+            match connected {
+                // Another connection has this port.
+                Err(error) if is_taken(&error) => {}
+                connected => return connected,
+            }
+        }
+        let socket = self.take(namespace, Kind::Deliver, family).await?;
+        socket.bind(&SocketAddr::new(client, 0).into())?;
         connect(socket, destination).await
     }
 
@@ -154,6 +178,10 @@ impl SocketStock {
         };
         self.threads.run(Arc::clone(namespace), make).await.map_err(io::Error::other)?
     }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 async fn connect(socket: Socket, destination: SocketAddr) -> io::Result<TcpStream> {

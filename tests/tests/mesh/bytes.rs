@@ -1,8 +1,8 @@
 //! Many bytes, many connections, and memory that stays bounded.
 
-use crate::scene::Scene;
+use crate::scene::{Scene, logs};
 use posthaste_tests::{
-    Family, peer,
+    Family, Mesh, peer,
     wait::{eventually_within, holds},
 };
 use std::{thread, time::Duration};
@@ -41,6 +41,22 @@ fn five_thousand_connections_at_once() {
             holds(answer["active"] == 0, answer["active"].to_string())
         })
         .unwrap();
+    }
+}
+
+/// Each of them has two connections in the pod's namespace, the caller's to the agent and the agent's to the application in the caller's name,
+/// which must never have the same port: a handshake of the one would meet the other.
+#[test]
+fn a_crowd_from_outside_the_mesh_is_served() {
+    let mut mesh = Mesh::prepare(&[("mtls", "permissive")]).unwrap();
+    mesh.run().unwrap();
+    let server = mesh.pod("b", "server").unwrap();
+    let outsider = mesh.outsider("outsider").unwrap();
+    let _echo = peer::serve(&server, "echo", 8080).unwrap();
+    for family in [Family::V4, Family::V6] {
+        let crowd = ["2000", "1"];
+        let answer = peer::call_within(MINUTES, &outsider, "crowd", server.at(family, 8080), &crowd).unwrap();
+        assert_eq!(answer["right"], 2000, "{answer}\n{}", logs(&mesh));
     }
 }
 
