@@ -24,12 +24,11 @@ use super::{
 /// The most sockets kept for one pod, kind and family on one worker.
 const MOST: usize = 64;
 
-/// Ports from which is delivered in a caller's name: above those that callers have by default (`ip_local_port_range`, ip(7)). A connection
-/// that comes without a tunnel is in the same namespace between the same addresses; if both had one port, the handshake of the one
-/// would meet the other, and neither would end.
-const PORTS: RangeInclusive<u16> = 61_000..=65_535;
-/// How many of them are tried before the kernel chooses any: a caller that has most of them in use already does not wait long.
-const PORTS_TRIED: usize = 4;
+/// Ports from which is delivered in a caller's name, and how many of them are tried before the next range: above those that callers have by
+/// default (`ip_local_port_range`, ip(7)), then below, where applications listen. A connection that comes without a tunnel is in the
+/// same namespace between the same addresses; if both had one port, the handshake of the one would meet the other and time out. Last the
+/// kernel chooses any.
+const PORTS: [(RangeInclusive<u16>, usize); 2] = [(61_000..=65_535, 16), (10_240..=32_767, 16)];
 
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,22 +89,25 @@ impl SocketStock {
         if Family::of(client) != family {
             return connect(self.take(namespace, Kind::Deliver, family).await?, destination).await;
         }
-        for _ in 0..PORTS_TRIED {
-            let socket = self.take(namespace, Kind::Deliver, family).await?;
-            let port = fastrand::u16(PORTS);
-            let bound = socket.bind(&SocketAddr::new(client, port).into());
-            let connected = match bound {
-                Ok(()) => connect(socket, destination).await,
-                Err(error) => Err(error),
-            };
-            match connected {
+        for port in PORTS.iter().flat_map(|(range, tries)| (0..*tries).map(|_| fastrand::u16(range.clone())))
+        {
+            match self.deliver_from(namespace, SocketAddr::new(client, port), destination).await {
                 // Another connection has this port.
                 Err(error) if is_taken(&error) => {}
                 connected => return connected,
             }
         }
-        let socket = self.take(namespace, Kind::Deliver, family).await?;
-        socket.bind(&SocketAddr::new(client, 0).into())?;
+        self.deliver_from(namespace, SocketAddr::new(client, 0), destination).await
+    }
+
+    async fn deliver_from(
+        &self,
+        namespace: &Arc<Namespace>,
+        from: SocketAddr,
+        destination: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        let socket = self.take(namespace, Kind::Deliver, Family::of(destination.ip())).await?;
+        socket.bind(&from.into())?;
         connect(socket, destination).await
     }
 

@@ -183,7 +183,7 @@ pub(super) fn drained(socket: &TcpStream, interest: Interest) {
 }
 
 /// Grows fourfold on a full read, halves on a read that needed less than a quarter.
-fn next_chunk(chunk: usize, limit: usize, read: usize) -> usize {
+pub(super) fn next_chunk(chunk: usize, limit: usize, read: usize) -> usize {
     if read == limit && limit == chunk {
         (chunk * 4).min(LARGE)
     } else if read < chunk / 4 {

@@ -81,12 +81,17 @@ impl Socket {
         room: usize,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Bytes>> {
-        if self.told.get().is_none() {
+        // Who sends more than a small read takes is waited for in any case.
+        if self.told.get().is_none() && *chunk <= flow::SMALL {
+            let limit = room.min(*chunk);
             let take =
                 |buffer: &mut [u8]| self.with(|socket| Ok(recv(socket, buffer, RecvFlags::DONTWAIT)?.0));
-            match flow::read_small(room.min(flow::SMALL), take) {
+            match flow::read_small(limit, take) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
+                read => {
+                    *chunk = read.as_ref().map_or(*chunk, |data| flow::next_chunk(*chunk, limit, data.len()));
+                    return Poll::Ready(read);
+                }
             }
         }
         flow::poll_read(self.told()?, chunk, room, context)

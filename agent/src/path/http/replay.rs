@@ -27,6 +27,8 @@ struct Shared<A> {
     source: Body,
     kept: Vec<Frame>,
     bytes: usize,
+    /// Bytes that the allowance has granted.
+    allowed: usize,
     /// Something was read and not kept: no attempt can start from the beginning any more.
     torn: bool,
     /// Bytes that it may have, and how many of them have come.
@@ -49,6 +51,7 @@ impl<A: Allowance + 'static> Replay<A> {
             source,
             kept: Vec::new(),
             bytes: 0,
+            allowed: 0,
             torn: false,
             most,
             come: 0,
@@ -150,6 +153,22 @@ impl<A: Allowance> Shared<A> {
         }
     }
 
+    /// Room for so many bytes more, and at once for what is announced behind them: of bodies that come side by side in pieces, all would
+    /// stop halfway otherwise.
+    fn allow(&mut self, bytes: usize) -> bool {
+        let wanted = self.bytes + bytes;
+        if wanted <= self.allowed {
+            return true;
+        }
+        let rest = self.source.remaining().and_then(|rest| usize::try_from(rest).ok()).unwrap_or(0);
+        let whole = wanted.saturating_add(rest).min(REPLAY_BYTES);
+        if !self.allowance.grow(whole - self.allowed) {
+            return false;
+        }
+        self.allowed = whole;
+        true
+    }
+
     fn keep(&mut self, frame: &Frame) {
         if self.torn {
             return;
@@ -158,7 +177,7 @@ impl<A: Allowance> Shared<A> {
             Frame::Data(data) => data.len(),
             Frame::Trailers(_) => 0,
         };
-        if self.sealed || self.bytes + bytes > REPLAY_BYTES || !self.allowance.grow(bytes) {
+        if self.sealed || self.bytes + bytes > REPLAY_BYTES || !self.allow(bytes) {
             self.torn = true;
             // Attempts that have read it all need nothing kept; others find the body torn and were told so before.
             self.kept = Vec::new();
@@ -297,5 +316,51 @@ mod tests {
         let replay = Replay::new(Body::Empty, None, Purse(0));
         assert!(matches!(replay.body(), Body::Empty));
         assert!(replay.is_complete());
+    }
+
+    /// Pieces of one byte, of which so many are to come.
+    struct Announced(usize);
+
+    impl BodySource for Announced {
+        fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+            let left = self.0.checked_sub(1);
+            self.0 = left.unwrap_or(0);
+            Poll::Ready(left.map(|_| Ok(Frame::Data(Bytes::from_static(b"x")))))
+        }
+
+        fn remaining(&self) -> Option<u64> {
+            Some(self.0 as u64)
+        }
+
+        fn is_end(&self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    struct Shared(Rc<std::cell::Cell<usize>>);
+
+    impl Allowance for Shared {
+        fn grow(&mut self, bytes: usize) -> bool {
+            let left = self.0.get().checked_sub(bytes);
+            self.0.set(left.unwrap_or(self.0.get()));
+            left.is_some()
+        }
+    }
+
+    #[test]
+    fn one_of_two_bodies_that_come_side_by_side_is_kept_whole() {
+        let purse = Rc::new(std::cell::Cell::new(6));
+        let replays = [4, 4].map(|bytes| {
+            Replay::new(Body::Source(Box::new(Announced(bytes))), None, Shared(Rc::clone(&purse)))
+        });
+        let mut bodies = replays.each_ref().map(Replay::body);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..4 {
+            for body in &mut bodies {
+                assert!(matches!(body.poll_frame(&mut context), Poll::Ready(Some(Ok(Frame::Data(_))))));
+            }
+        }
+        assert_eq!(replays.each_ref().map(Replay::is_complete), [true, false]);
+        assert_eq!(purse.get(), 2, "no more is taken than is announced");
     }
 }
