@@ -231,7 +231,7 @@ fn outcome(passed: Result<bool, End>) -> Poll<End> {
 }
 
 /// Makes the close a reset (`SO_LINGER` of zero, socket(7)).
-pub fn reset_on_drop(socket: &TcpStream) {
+pub fn reset_on_drop(socket: &impl AsFd) {
     // A socket that is already closed cannot be told, and need not be.
     let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

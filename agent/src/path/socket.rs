@@ -9,7 +9,6 @@ use std::{
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -20,7 +19,10 @@ use rustix::{
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
-use super::flow::{self, drained};
+use super::{
+    flow::{self, drained},
+    relay::reset_on_drop,
+};
 
 /// Pieces of one vectored write.
 const PIECES: usize = 32;
@@ -137,10 +139,12 @@ impl Socket {
         self.with(|socket| SockRef::from(&socket).shutdown(Shutdown::Write))
     }
 
-    /// Makes the close a reset (`SO_LINGER` of zero, socket(7)).
+    /// Makes the close a reset, as [`reset_on_drop`] does.
     pub fn reset_on_drop(&self) {
-        // A socket that is already closed cannot be told, and need not be.
-        let _ = self.with(|socket| SockRef::from(&socket).set_linger(Some(Duration::ZERO)));
+        let _ = self.with(|socket| {
+            reset_on_drop(&socket);
+            Ok(())
+        });
     }
 
     /// Our end.
@@ -202,6 +206,7 @@ mod tests {
     use std::{
         future::poll_fn,
         io::{Read, Write},
+        time::Duration,
     };
 
     use super::*;

@@ -337,9 +337,9 @@ mod tests {
         }
     }
 
-    struct Shared(Rc<std::cell::Cell<usize>>);
+    struct SharedPurse(Rc<std::cell::Cell<usize>>);
 
-    impl Allowance for Shared {
+    impl Allowance for SharedPurse {
         fn grow(&mut self, bytes: usize) -> bool {
             let left = self.0.get().checked_sub(bytes);
             self.0.set(left.unwrap_or(self.0.get()));
@@ -351,7 +351,7 @@ mod tests {
     fn one_of_two_bodies_that_come_side_by_side_is_kept_whole() {
         let purse = Rc::new(std::cell::Cell::new(6));
         let replays = [4, 4].map(|bytes| {
-            Replay::new(Body::Source(Box::new(Announced(bytes))), None, Shared(Rc::clone(&purse)))
+            Replay::new(Body::Source(Box::new(Announced(bytes))), None, SharedPurse(Rc::clone(&purse)))
         });
         let mut bodies = replays.each_ref().map(Replay::body);
         let mut context = Context::from_waker(Waker::noop());
