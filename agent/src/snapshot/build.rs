@@ -95,8 +95,8 @@ pub fn build(inputs: &Inputs, context: &Context, previous: Option<&Snapshot>) ->
         &mut problems,
     );
     authorizations.check(&inputs.authorization_policies, &services.all, &mut problems);
-    let not_http = authorization::not_http(&pods.local, &services.all);
-    let head_times = authorization::head_times(&pods.local, &services.all);
+    let read = authorization::read_at_pods(&pods.local, &services.all);
+    let (not_http, head_times) = (authorization::not_http(&read), authorization::head_times(&read));
     let routes = routes::read(inputs, &by_name, &services, previous, &mut problems);
     let elsewhere = elsewhere::read(&inputs.endpoint_slices, &enrolment, context, previous);
     problems.sort();

@@ -129,12 +129,6 @@ impl Worker {
         }
     }
 
-    /// Whether it stops.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.borrow().is_some()
-    }
-
     fn drain(&self, within: Duration) {
         self.draining.send_replace(Some(within));
         self.upstream.drain();

@@ -169,23 +169,28 @@ impl Authorizations {
     }
 }
 
-/// Ports of pods that are declared as something else than HTTP, by one Service at least and as HTTP by none, where a policy has
-/// conditions of HTTP.
-pub(super) fn not_http(
+/// Ports of pods whose policies have conditions of HTTP, so that requests are read there, by the Services that lead to them.
+pub(super) fn read_at_pods<'service>(
     local: &HashMap<Arc<str>, Arc<LocalPod>>,
-    services: &[Arc<Service>],
-) -> HashSet<SocketAddr> {
+    services: &'service [Arc<Service>],
+) -> Vec<(&'service ServicePort, SocketAddr)> {
     let asking = asking(local);
-    let (mut declared, mut http) = (HashSet::new(), HashSet::new());
     if asking.is_empty() {
-        return declared;
+        return Vec::new();
     }
-    for port in services.iter().flat_map(|service| &service.ports) {
-        let targets = port.endpoints.iter().map(|endpoint| endpoint.address);
-        let targets = targets.filter(|address| asking.contains(&address.ip()));
+    let ports = services.iter().flat_map(|service| &service.ports);
+    let targets =
+        ports.flat_map(|port| port.endpoints.iter().map(move |endpoint| (&**port, endpoint.address)));
+    targets.filter(|(_, address)| asking.contains(&address.ip())).collect()
+}
+
+/// Ports of pods that are declared as something else than HTTP, by one Service at least and as HTTP by none, of [`read_at_pods`].
+pub(super) fn not_http(read: &[(&ServicePort, SocketAddr)]) -> HashSet<SocketAddr> {
+    let (mut declared, mut http) = (HashSet::new(), HashSet::new());
+    for (port, address) in read {
         match port.protocol {
-            Protocol::Tcp | Protocol::Tls => declared.extend(targets),
-            Protocol::Http | Protocol::Http2 | Protocol::Grpc => http.extend(targets),
+            Protocol::Tcp | Protocol::Tls => _ = declared.insert(*address),
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => _ = http.insert(*address),
             Protocol::Detect => {}
         }
     }
@@ -193,20 +198,15 @@ pub(super) fn not_http(
     declared
 }
 
-/// How long the head of a request may take where it is read at the called pod, nanoseconds, where that is not the default. Which Service
-/// was called is not seen there: the most patient one counts, since its callers' agents have waited as long.
-pub(super) fn head_times(
-    local: &HashMap<Arc<str>, Arc<LocalPod>>,
-    services: &[Arc<Service>],
-) -> HashMap<SocketAddr, u64> {
-    let (asking, mut times) = (asking(local), HashMap::new());
-    for port in services.iter().flat_map(|service| &service.ports).filter(|_| !asking.is_empty()) {
+/// How long the head of a request may take at them, nanoseconds, where that is not the default. Which Service was called is not seen
+/// there: the most patient one counts, since its callers' agents have waited as long.
+pub(super) fn head_times(read: &[(&ServicePort, SocketAddr)]) -> HashMap<SocketAddr, u64> {
+    let mut times = HashMap::new();
+    for (port, address) in read {
         let time = port.policy.limits.request_headers_ns;
-        for endpoint in port.endpoints.iter().filter(|endpoint| asking.contains(&endpoint.address.ip())) {
-            let longest = times.entry(endpoint.address).or_insert(time);
-            let endless = time == 0 || *longest == 0;
-            *longest = if endless { 0 } else { time.max(*longest) };
-        }
+        let longest = times.entry(*address).or_insert(time);
+        let endless = time == 0 || *longest == 0;
+        *longest = if endless { 0 } else { time.max(*longest) };
     }
     times.retain(|_, time| *time != Limits::default().request_headers_ns);
     times
